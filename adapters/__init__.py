@@ -1,0 +1,1 @@
+"""One system a file or folder: its connection, its get and post nodes. Imports pipelines only."""

@@ -1,0 +1,1 @@
+"""Runs flows: plans, runs, journals, recovers, reports."""

@@ -1,0 +1,82 @@
+"""Every error this project raises on purpose, named by what the reader should do.
+
+* FlowError
+  + Invalid        what was given is wrong: edit it       never retried
+  + Unavailable    the other system is away: wait         retried with back-off
+  + Failed         the run stopped by its own rules       read its report
+  + Cancelled      somebody stopped it                    run it again
+  + Bug            we are wrong: report it                never retried
+
+A bad record is none of these: it is a value, a reject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One fault of what was given: where, what is wrong, what would be right.
+
+    `path` is the file as the user named it, `line` and `column` count from 1 (0: the whole file),
+    `at` is the place inside the document, such as `("nodes", "erp", "form")`.
+    """
+
+    path: str
+    line: int
+    column: int
+    what: str
+    fix: str = ""
+    at: tuple[str | int, ...] = ()
+    warning: bool = False
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}: " if self.line else f"{self.path}: " if self.path else ""
+        return f"{place}{self.what}" + (f"; {self.fix}" if self.fix else "")
+
+
+class FlowError(Exception):
+    """What every error of this project is."""
+
+    exit_code = 70
+
+
+class Invalid(FlowError):
+    """What was given is wrong: edit it. Carries every problem found, in the order of the text."""
+
+    exit_code = 2
+
+    def __init__(self, what: str | Problem | Iterable[Problem]) -> None:
+        if isinstance(what, str):
+            what = Problem("", 0, 0, what)
+        self.problems: tuple[Problem, ...] = (what,) if isinstance(what, Problem) else tuple(what)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[Invalid], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class Unavailable(FlowError):
+    """The other system is away, or refuses for now: what was asked may work later."""
+
+    exit_code = 3
+
+
+class Failed(FlowError):
+    """The run stopped by its own rules: too many rejects, a ledger that does not balance."""
+
+    exit_code = 1
+
+
+class Cancelled(FlowError):
+    """Somebody stopped the run."""
+
+    exit_code = 1
+
+
+class Bug(FlowError):
+    """We are wrong: report it."""
+
+    exit_code = 70

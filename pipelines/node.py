@@ -1,0 +1,278 @@
+"""What a node type is: the contracts that every transform and adapter, ours or a stranger's, is written against.
+
+A node type is a frozen model whose docstrings document its fields, and one of four kinds:
+
+* `Start`      the one entry
+* `Transform`  a function of a batch: `open(...)` gives a `Step` for one worker thread
+* `Get`        reads: `plan` cuts what is to be read into splits with row-id room, `read` gives a split's chunks
+* `Post`       delivers: `open` gives a `Writer` for one worker thread; what is staged shows only after `publish`
+
+Nodes see batches without row ids and say of each outcome which input rows it came from; counting, row ids, snapshots,
+rejects, receipts, retries and resuming are the kernel's.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from pipelines.environment import MODEL
+
+if TYPE_CHECKING:
+    from pipelines.sandbox import Sandbox
+    from pipelines.scope import Scope
+
+Json = Any
+"""What `json.dumps` takes."""
+Schemas = Mapping[str, pa.Schema | None]
+"""Per input or port its columns; None where they cannot be known before the run."""
+
+
+class Report(Protocol):
+    """Takes a problem of the node being checked; `at` is the field's place inside the node's text."""
+
+    def __call__(self, at: tuple[str | int, ...], what: str, fix: str = "", *, warning: bool = False) -> None: ...
+
+
+@dataclass(frozen=True)
+class Example:
+    """A use of a node type that is documentation, a sample in the studio and a test at once."""
+
+    config: Mapping[str, Any]
+    """The node's fields, as in a flow file, without `type` and `from`."""
+    records: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]] = ()
+    """What comes in; for a node with named inputs, per input."""
+    gives: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """What leaves, per port. For a post: `out`, what was delivered."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """DuckDB types of the incoming columns, where the values do not tell them."""
+    says: str = ""
+    """A sentence about it."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Text files that lie in the project folder, by path."""
+
+
+@dataclass(frozen=True)
+class Rejects:
+    """Records set aside: which rows of the batch, a code for programs and a message for people, one each."""
+
+    rows: pa.Int64Array
+    codes: Sequence[str]
+    messages: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Records leaving by a port. `rows[i]` is the input row that record i came from; None: row i itself."""
+
+    batch: pa.RecordBatch
+    rows: pa.Int64Array | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one batch. Every input row is in `out`, filtered, rejected or pending."""
+
+    out: Mapping[str, Piece] = field(default_factory=dict)
+    filtered: int = 0
+    rejects: Rejects | None = None
+    receipts: Receipts | None = None
+    """For a post: what the target said of each record of port `out`."""
+    pending: int = 0
+    """For a staged post: rows whose outcome `Publication.settle` will tell."""
+
+
+@dataclass(frozen=True)
+class Receipts:
+    """The target's answers for delivered records, one each, in the order of `out`. None: the same for all, or unknown."""
+
+    keys: pa.StringArray | None = None
+    ids: pa.StringArray | None = None
+    status: str = "ok"
+    milliseconds: float = 0.0
+
+
+class Step(Protocol):
+    """A node opened for one worker thread: takes batches of the schema it was opened with."""
+
+    def __call__(self, batch: pa.RecordBatch) -> Outcome: ...
+
+
+class Node(BaseModel):
+    """What every node type derives from, through one of the kinds below."""
+
+    model_config = MODEL
+    examples: ClassVar[tuple[Example, ...]] = ()
+    category: ClassVar[str] = ""
+
+    def ports(self) -> tuple[str, ...]:
+        """The named outputs besides `rejected`."""
+        return ("out",)
+
+    def check(self, inputs: Schemas, scope: Scope, report: Report) -> Schemas:
+        """Reports problems and gives the schema of each port (without `rejected`). Reads at most heads and catalogues."""
+        return dict.fromkeys(self.ports(), None)
+
+
+class Start(Node):
+    """The one entry of a flow."""
+
+
+class Transform(Node):
+    """A function of a batch."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("",)
+
+    @abstractmethod
+    def open(self, schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> Step:
+        """The node made ready for one worker thread; `schema` is that of every batch that will come."""
+
+    def needs(self, wanted: frozenset[str] | None, schema: pa.Schema, sandbox: Sandbox) -> frozenset[str] | None:
+        """The input columns needed to give the `wanted` output columns. None: all."""
+        return None
+
+
+@dataclass(frozen=True)
+class Want:
+    """What the rest of the flow asks of a source."""
+
+    columns: frozenset[str] | None = None
+    """The columns that anything needs; None: all. A source may give more."""
+    rows: int | None = None
+    """For a preview: this many records are enough."""
+    batch_rows: int = 65_536
+
+
+@dataclass(frozen=True)
+class Split:
+    """Part of a source that can be read alone, again and again with the same result.
+
+    `room` bounds the ordinals of its records: the kernel gives record i the row id `base + i`, where the bases of
+    successive splits are `room` apart. `weight_bytes` tells large splits from small.
+    """
+
+    payload: Json
+    room: int
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How a source will be read in this run, and where the next one goes on once all of it is delivered or rejected."""
+
+    splits: tuple[Split, ...]
+    position: Json = None
+    note: str = ""
+    """A sentence for the transaction log, such as `3 new files, 2 read before`."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Records read, with the ordinal of each in its split; what could not be read as a record is `malformed`."""
+
+    batch: pa.RecordBatch
+    first: int = 0
+    ordinals: pa.Int64Array | None = None
+    """Ordinals where they have gaps; else record i has `first + i`."""
+    malformed: Malformed | None = None
+    position: Json = None
+    """What the position becomes once this chunk is delivered, where only reading tells."""
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """What could not be read as a record: its raw text (cut at 64 KiB), a code, a message and an ordinal each."""
+
+    texts: Sequence[str]
+    codes: Sequence[str]
+    messages: Sequence[str]
+    ordinals: Sequence[int]
+
+
+MALFORMED = pa.schema([pa.field("line", pa.string())])
+"""The payload of a malformed record in the rejects table."""
+
+
+class Get(Node):
+    """Reads records of an outside system."""
+
+    @abstractmethod
+    def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
+        """Cuts what there is to read, after `position` (None: from the beginning), into splits."""
+
+    @abstractmethod
+    def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+        """The records of a split, by ascending ordinal; `schema` is what `check` gave, or the wanted columns of it."""
+
+    def later(self, one: Json, other: Json) -> Json:
+        """The position that has both behind it. Associative and commutative; None is neutral."""
+        return one if other is None else other
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something staged by a writer, named so that a publication (perhaps in another process) finds it."""
+
+    payload: Json
+    rows: int
+    bytes: int = 0
+
+
+class Writer(Protocol):
+    """A post opened for one worker thread."""
+
+    def put(self, batch: pa.RecordBatch) -> Outcome:
+        """Takes a batch: delivers it (a direct post) or stages it; rows the target can't take are rejected."""
+
+    def close(self) -> Sequence[Part]:
+        """Ends the writing and names what was staged."""
+
+    def abandon(self) -> None:
+        """Ends the writing and removes what was staged."""
+
+
+class Publication(Protocol):
+    """All parts of a staged post on their way to becoming visible at once."""
+
+    def settle(self) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
+        """Outcomes of the rows that `put` left pending, batch by batch, with the row-id column as it was put."""
+
+    def commit(self) -> None:
+        """Makes all of it visible, in one step where the target can. Called again after a crash it does no harm."""
+
+    def abandon(self) -> None:
+        """Leaves the target as it was."""
+
+
+class Post(Node):
+    """Delivers records to an outside system."""
+
+    staged: ClassVar[bool] = True
+    """Whether nothing shows before `publish` (files, databases in one transaction), or `put` delivers at once (HTTP)."""
+    keeps_ids: ClassVar[bool] = False
+    """Whether `put` gets batches with their row-id column, because `settle` must give them back."""
+
+    @abstractmethod
+    def target(self, scope: Scope) -> str:
+        """What it writes, as an address without secrets: two nodes of a flow may not write the same."""
+
+    @abstractmethod
+    def delivery(self) -> tuple[str, str]:
+        """The label and the reason: `effectively once` or `at least once`, and why in a clause."""
+
+    @abstractmethod
+    def open(self, schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> Writer:
+        """The node made ready for one worker thread."""
+
+    @abstractmethod
+    def publish(self, parts: Sequence[Part], schema: pa.Schema, scope: Scope, token: str) -> Publication:
+        """Gathers what all writers staged. `token` names this publication: the same after a crash, never another's."""
+
+    def is_published(self, scope: Scope, token: str) -> bool:
+        """Whether the publication of this token had become visible before a crash."""
+        return False

@@ -1,0 +1,51 @@
+"""What a node may know of the run it is in: parameters, connections, places, limits. Passed in, never global."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from pipelines.environment import Connection, Environment
+from pipelines.errors import Invalid
+
+C = TypeVar("C", bound=Connection)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a node may know of its run. Picklable; the same on every worker."""
+
+    project: Path
+    """The project folder; relative paths of a flow start here."""
+    environment: Environment = field(default_factory=Environment)
+    values: Mapping[str, object] = field(default_factory=dict)
+    """What `$name` stands for in expressions: variables of the environment, parameters over them."""
+    now: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    """The run's start: what `now()` gives, so that a replay gives the same."""
+    flow: str = ""
+    version: str = ""
+    run: str = ""
+    staging: Path = Path()
+    """A folder of this run's own, for spilled and staged files; gone when the run has ended."""
+
+    def path(self, relative: str) -> Path:
+        """A path of the flow, from the project folder."""
+        return self.project / Path(relative).expanduser()
+
+    def connection(self, name: str, kind: type[C]) -> C:
+        """The connection called `name`, which must be of the adapter that asks."""
+        found = self.environment.connections.get(name)
+        if found is None:
+            there = ", ".join(sorted(self.environment.connections)) or "none"
+            raise Invalid(
+                f"no connection is called {name!r} in environment {self.environment.name}; there are: {there}"
+            )
+        if not isinstance(found, kind):
+            raise Invalid(f"connection {name!r} is of adapter {found.adapter!r}, which this node cannot use")
+        return found
+
+    def at(self, staging: Path) -> Scope:
+        return replace(self, staging=staging)

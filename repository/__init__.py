@@ -1,0 +1,1 @@
+"""What was deployed and what happened: catalogue, lake, query."""
