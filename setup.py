@@ -1,0 +1,64 @@
+"""Packages ProcessFlow: one distribution, one command.
+
+Lower bounds are the oldest versions known to work; what developers and CI use is pinned in requirements.lock.
+Why each part was chosen: docs/parts.md.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOMS = ["pipelines", "transforms", "adapters", "repository", "agent", "cli"]
+
+TEST = [
+    "hypothesis>=6.150",
+    "hypothesis-jsonschema>=0.23",
+    "pytest>=9",
+    "pytest-timeout>=2.4",
+    "pytest-xdist>=3.8",
+]
+
+setup(
+    name="processflow",
+    version="0.1.0",
+    description="An open integration platform: flows of get and post nodes, run on Apache Beam, answered in SQL",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.15",
+    package_dir={"": "."},
+    packages=find_packages(".", include=[name for room in ROOMS for name in (room, f"{room}.*")]),
+    package_data={"": ["*.yaml", "*.csv", "*.json", "*.sql", "*.mako", "py.typed"]},
+    install_requires=[
+        "alembic>=1.18",
+        "apache-beam>=2.70",
+        "duckdb>=1.5",
+        "great-expectations>=1.9",
+        "pandas>=2.2",
+        "pyarrow>=22",
+        "pydantic>=2.12",
+        "pyyaml>=6",
+        "rich>=14",
+        "ruamel.yaml>=0.18",
+        "sqlalchemy>=2.0.44",
+        "tenacity>=9",
+        "typer>=0.21",
+        "tzdata>=2025.2",
+    ],
+    extras_require={
+        "test": TEST,
+        "dev": [
+            *TEST,
+            "import-linter>=2.9",
+            "mypy>=1.19",
+            "pandas-stubs>=2.2",
+            "ruff>=0.14",
+            "setuptools>=80",
+            "towncrier>=25.8",
+            "types-PyYAML>=6",
+            "uv>=0.9",
+        ],
+    },
+    entry_points={"console_scripts": ["processflow = cli.main:main"]},
+)
