@@ -39,6 +39,10 @@ class Retry(BaseModel):
     most_seconds: float = Field(default=30.0, ge=0)
     """The longest wait between two attempts."""
 
+    def pause_seconds(self, failed: int) -> float:
+        """How long to wait after the `failed`th attempt in a row."""
+        return min(self.most_seconds, self.first_seconds * 2.0 ** (failed - 1))
+
 
 class RejectPolicy(BaseModel):
     """When rejects stop a run."""

@@ -1,0 +1,67 @@
+"""Batches of several inputs as one: columns by name, types widened, what is missing null."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from pipelines.errors import Invalid
+
+
+def unify(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The columns of all, in order of first sight, each of a type that holds every input's values.
+
+    Raises:
+        Invalid: where a column's types have no common one, such as text and a number.
+    """
+    columns: dict[str, pa.Field] = {}
+    for schema in schemas:
+        for field in schema:
+            known = columns.get(field.name)
+            columns[field.name] = field if known is None else _common(known, field)
+    everywhere = set.intersection(*(set(schema.names) for schema in schemas)) if schemas else set()
+    return pa.schema([field if field.name in everywhere else field.with_nullable(True) for field in columns.values()])
+
+
+def align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with exactly the columns and types of `schema`; columns it does not have are null."""
+    if batch.schema.equals(schema):
+        return batch
+    columns = [_column(batch, field) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema) if columns else batch.select([])
+
+
+def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+    index = batch.schema.get_field_index(field.name)
+    if index < 0:
+        return pa.nulls(batch.num_rows, field.type)
+    column = batch.column(index)
+    return column if column.type.equals(field.type) else column.cast(field.type)
+
+
+def _common(one: pa.Field, other: pa.Field) -> pa.Field:
+    nullable = one.nullable or other.nullable
+    if one.type.equals(other.type):
+        return one.with_nullable(nullable)
+    try:
+        widened = pa.unify_schemas(
+            [pa.schema([one.with_nullable(True)]), pa.schema([other.with_nullable(True)])],
+            promote_options="permissive",
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as fault:
+        raise Invalid(
+            f"column {one.name!r} is {one.type} in one input and {other.type} in another; make them one type with a map"
+        ) from fault
+    if _loses(one.type, widened.field(0).type) or _loses(other.type, widened.field(0).type):
+        raise Invalid(
+            f"column {one.name!r} is {one.type} in one input and {other.type} in another: "
+            f"no type holds both exactly; make them one type with a map"
+        )
+    return widened.field(0).with_nullable(nullable)
+
+
+def _loses(narrow: pa.DataType, wide: pa.DataType) -> bool:
+    """Whether 64-bit integers or decimals would become floating point, which does not hold all of them."""
+    exact = pa.types.is_decimal(narrow) or (pa.types.is_integer(narrow) and narrow.bit_width == 64)
+    return exact and pa.types.is_floating(wide)

@@ -1,0 +1,144 @@
+"""One run as the kernel sees it: the plan, what nodes may know, how it is logged, watched and stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipelines.errors import Cancelled
+from pipelines.facts import Facts
+from pipelines.node import Json
+from pipelines.plan import Plan
+from pipelines.scope import Scope
+from pipelines.tap import Tap, TapPlan
+
+
+class Meter:
+    """Counts as they grow, for whoever watches: records per node and port, safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: dict[tuple[str, str], int] = {}
+
+    def add(self, node: str, port: str, rows: int) -> None:
+        with self._lock:
+            self._rows[node, port] = self._rows.get((node, port), 0) + rows
+
+    def rows(self, node: str, port: str) -> int:
+        return self._rows.get((node, port), 0)
+
+    def seen(self) -> dict[tuple[str, str], int]:
+        with self._lock:
+            return dict(self._rows)
+
+
+class Stop:
+    """A wish to stop, heard between two batches."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._why: Exception = Cancelled("cancelled")
+
+    def ask(self, why: Exception) -> None:
+        """Asks once; the first reason counts."""
+        if not self._event.is_set():
+            self._why = why
+            self._event.set()
+
+    def heed(self) -> None:
+        """Raises the reason where somebody asked."""
+        if self._event.is_set():
+            raise self._why
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps, but not through a wish to stop."""
+        self._event.wait(seconds)
+        self.heed()
+
+    @property
+    def asked(self) -> bool:
+        return self._event.is_set()
+
+
+@dataclass
+class Watch:
+    """The sides of a run that stay in this process."""
+
+    meter: Meter = field(default_factory=Meter)
+    stop: Stop = field(default_factory=Stop)
+    fault: BaseException | None = None
+    """What ended the run: engines hand on only its text."""
+    partial: list[Facts] = field(default_factory=list)
+    """What was done in a phase that did not end."""
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Keeps the first fault raised inside, and lets it pass."""
+        try:
+            yield
+        except BaseException as fault:
+            self.fault = self.fault or fault
+            raise
+
+
+@dataclass
+class Gathering:
+    """Collects records at ports for previews and tests instead of logging them."""
+
+    wanted: Mapping[tuple[str, str], int | None]
+    """(node, port) to how many records are enough; None: all. Port `in` is what a node takes."""
+    given: Mapping[str, Sequence[pa.RecordBatch]] = field(default_factory=dict)
+    """What gets give instead of reading."""
+    found: dict[tuple[str, str], list[pa.RecordBatch]] = field(default_factory=dict)
+
+    def take(self, node: str, port: str, batch: pa.RecordBatch) -> None:
+        if (node, port) in self.wanted:
+            self.found.setdefault((node, port), []).append(batch)
+
+    def is_full(self) -> bool:
+        """Whether every port has as many records as were asked for."""
+        return all(
+            limit is not None and sum(batch.num_rows for batch in self.found.get(place, ())) >= limit
+            for place, limit in self.wanted.items()
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as the kernel sees it. Picklable, but for `watch` and `gathering`, which a remote worker has anew."""
+
+    plan: Plan
+    scope: Scope
+    tap_plan: TapPlan
+    open_tap: Callable[[TapPlan], Tap]
+    positions: Mapping[str, Json] = field(default_factory=dict)
+    """Per get where it goes on reading; absent: from the beginning."""
+    workers: int = 2
+    watch: Watch = field(default_factory=Watch)
+    gathering: Gathering | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "watch": None, "gathering": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.__dict__["watch"] = Watch()
+
+    @property
+    def journal(self) -> Path:
+        """Where the run writes down what it has decided."""
+        return self.scope.staging / "journal"
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing may reach a target: previews and tests."""
+        return self.gathering is not None
+
+    def token(self, node: str) -> str:
+        """What names the publication of a post in this run, to its target."""
+        return f"{self.scope.run}/{node}"

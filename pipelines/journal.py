@@ -1,0 +1,80 @@
+"""What a run has decided, on disk before it acts on it: after a crash this tells what to finish and what to remove."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+from pipelines.facts import Facts, Plain
+from pipelines.job import Job
+
+PLANNED = "planned"
+
+
+def write(path: Path, value: Any) -> None:
+    """Writes a value so that the file is there whole or not at all, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        pickle.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read(path: Path) -> Any | None:
+    """What was written, or None."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301 - the run's own folder
+
+
+def save_job(job: Job) -> None:
+    write(job.journal / "job", job)
+
+
+def load_job(staging: Path) -> Job | None:
+    found = read(staging / "journal" / "job")
+    return found if isinstance(found, Job) else None
+
+
+def save_planned(job: Job, planned: Plain) -> None:
+    write(job.journal / PLANNED, planned)
+
+
+def load_planned(job: Job) -> Plain | None:
+    found = read(job.journal / PLANNED)
+    return found if isinstance(found, dict) else None
+
+
+def save_phase(job: Job, phase: int, facts: Facts) -> None:
+    """All workers of the phase are done; from here on the run can be finished without reading again."""
+    write(job.journal / f"phase-{phase}", facts.plain())
+
+
+def load_phase(job: Job, phase: int) -> Facts | None:
+    found = read(job.journal / f"phase-{phase}")
+    return None if found is None else Facts.of(found)
+
+
+def save_settled(job: Job, node: str, facts: Facts) -> None:
+    """What a post's publication told of its records; written before the publication commits."""
+    write(job.journal / f"settled-{node}", facts.plain())
+
+
+def load_settled(job: Job, node: str) -> Facts | None:
+    found = read(job.journal / f"settled-{node}")
+    return None if found is None else Facts.of(found)
+
+
+def save_published(job: Job, node: str) -> None:
+    write(job.journal / f"published-{node}", True)
+
+
+def is_published(job: Job, node: str) -> bool:
+    return bool(read(job.journal / f"published-{node}"))
+
+

@@ -1,0 +1,269 @@
+"""One batch's way through the nodes of a phase: called, counted, tapped, and pushed on before the next is read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.align import align
+from pipelines.errors import Bug, Failed
+from pipelines.facts import Facts, Plain
+from pipelines.job import Job
+from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Writer
+from pipelines.plan import Station
+from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
+from pipelines.reading import read_split
+from pipelines.retry import attempts
+from pipelines.sandbox import Sandbox
+from pipelines.tap import Tap
+from pipelines.wire import SpillWriter, read_spill
+
+Forward = Callable[[str, str, pa.RecordBatch], None]
+"""Takes a batch that leaves (node, port) for a node outside of this program."""
+
+
+class Program:
+    """The stations of a phase, opened for one worker thread: feed it splits or batches, then close it for its facts.
+
+    `only` narrows it to one station, for engines that run each node by itself; what leaves that goes to `forward`.
+    """
+
+    def __init__(self, job: Job, phase: int, only: str | None = None, forward: Forward | None = None) -> None:
+        self.job = job
+        self.facts = Facts()
+        self._sandbox = Sandbox.borrow(job.scope)
+        self._tap: Tap = job.open_tap(job.tap_plan)
+        self._receipts: dict[str, Tap] = {}
+        self._forward = forward
+        self._spills: dict[tuple[str, str], SpillWriter] = {}
+        self._opened: dict[str, Opened] = {}
+        self._here = {
+            name: station
+            for name, station in job.plan.stations.items()
+            if station.phase == phase and only in (None, name)
+        }
+
+    def read(self, split: Plain) -> None:
+        """Reads one split whole and pushes its batches through."""
+        if split["kind"] == "spill":
+            for batch in read_spill(Path(split["path"])):
+                self.push(split["node"], split["port"], batch)
+            return
+        station = self._here[split["node"]]
+        for batch in read_split(self.job, station, split, self.facts, self._tap, self.reject):
+            self.emit(station, "out", batch)
+            if self.job.gathering is not None and self.job.gathering.is_full():
+                return
+
+    def push(self, node: str, port: str, batch: pa.RecordBatch) -> None:
+        """Gives a batch that left (node, port) to the stations here that take from there."""
+        for target in self.job.plan.stations[node].links.get(port, ()):
+            if target in self._here:
+                self.take(node, port, self._here[target], batch)
+
+    def take(self, node: str, port: str, station: Station, batch: pa.RecordBatch) -> None:
+        """Runs a station over one batch, with row ids, and pushes on what comes of it."""
+        self.job.watch.stop.heed()
+        opened = self._open(station)
+        batch = align(batch, opened.schema)
+        self.facts.ledger.link(node, port, station.name, batch.num_rows)
+        counts = self.facts.ledger.of(station.name)
+        counts.taken += batch.num_rows
+        counts.batches += 1
+        if self.job.gathering is not None:
+            self.job.gathering.take(station.name, "in", without_ids(batch))
+        started = time.perf_counter()
+        outcome = opened.call(batch)
+        counts.seconds += time.perf_counter() - started
+        self.apply(station, batch, outcome)
+
+    def apply(self, station: Station, batch: pa.RecordBatch, outcome: Outcome) -> None:
+        """Counts, logs and pushes on what became of a batch that had row ids."""
+        counts = self.facts.ledger.of(station.name)
+        counts.filtered += outcome.filtered
+        counts.pending += outcome.pending
+        counts.created += created(outcome)
+        ids = ids_of(batch)
+        for port, piece in outcome.out.items():
+            chosen = ids if piece.rows is None else ids.take(piece.rows)
+            if isinstance(station.spec.config, Post) and port == "out" and not self.job.is_dry:
+                self._deliver(station, outcome, chosen)
+            self.emit(station, port, with_ids(piece.batch, chosen))
+        if outcome.rejects is not None and len(outcome.rejects.codes):
+            self.reject(station, batch.take(outcome.rejects.rows), outcome.rejects)
+
+    def emit(self, station: Station, port: str, batch: pa.RecordBatch) -> None:
+        """Lets a batch leave by a named port: counted, kept for the data log, pushed to whoever takes from there."""
+        if not batch.num_rows:
+            return
+        out = self.facts.ledger.of(station.name).out
+        out[port] = out.get(port, 0) + batch.num_rows
+        self.job.watch.meter.add(station.name, port, batch.num_rows)
+        if station.snapshots.get(port, "none") != "none":
+            self._tap.records(station.name, port, batch)
+        self._leave(station, port, batch)
+
+    def reject(self, station: Station, batch: pa.RecordBatch, rejects: Rejects) -> None:
+        """Sets records aside: `batch` holds just those, with row ids."""
+        counts = self.facts.ledger.of(station.name)
+        counts.rejected += batch.num_rows
+        self.job.watch.meter.add(station.name, "rejected", batch.num_rows)
+        self._tap.rejects(station.name, batch, rejects, 1)
+        most = station.rejects.fail_above
+        if isinstance(most, int) and self.job.watch.meter.rows(station.name, "rejected") > most:
+            raise Failed(too_many(station, self.job.watch.meter.rows(station.name, "rejected")))
+        self._leave(station, "rejected", rejected_batch(station.name, batch, rejects))
+
+    def close(self) -> Facts:
+        """Ends the work and gives the facts; nothing more may be fed."""
+        for name, opened in self._opened.items():
+            started = time.perf_counter()
+            if opened.writer is not None:
+                self.facts.parts[name] = list(opened.writer.close())
+            elif (whole := getattr(opened.step, "close", None)) is not None:
+                self.facts.whole[name] = list(whole())
+            self.facts.ledger.of(name).seconds += time.perf_counter() - started
+        for (node, port), spill in self._spills.items():
+            spill.close()
+            self.facts.spills.append({"node": node, "port": port, "path": str(spill.path), "rows": spill.rows})
+        self.facts.pieces.extend(dict(piece) for piece in self._tap.close())
+        for node, tap in self._receipts.items():
+            self.facts.receipts[node] = [dict(piece) for piece in tap.close()]
+        self._sandbox.give_back()
+        return self.facts
+
+    def abandon(self) -> Facts:
+        """Ends the work after a fault: what was staged is removed. Gives counts and log pieces so far, for the report."""
+        for opened in self._opened.values():
+            if opened.writer is not None:
+                opened.writer.abandon()
+        for spill in self._spills.values():
+            spill.close()
+        self.facts.pieces.extend(dict(piece) for piece in self._tap.close())
+        self._sandbox.give_back()
+        return Facts(self.facts.ledger, pieces=self.facts.pieces)
+
+    def _deliver(self, station: Station, outcome: Outcome, ids: pa.Int64Array) -> None:
+        config = station.spec.config
+        if outcome.receipts is None:
+            return
+        tap = self._tap
+        if isinstance(config, Post) and config.staged:
+            tap = self._receipts.setdefault(station.name, self.job.open_tap(self.job.tap_plan))
+        else:
+            self.facts.ledger.of(station.name).delivered += len(ids)
+        tap.deliveries(station.name, ids, outcome.receipts, 1)
+
+    def _leave(self, station: Station, port: str, batch: pa.RecordBatch) -> None:
+        if self.job.gathering is not None:
+            self.job.gathering.take(station.name, port, without_ids(batch))
+        targets = station.links.get(port, ())
+        if self._forward is not None and targets:
+            self._forward(station.name, port, batch)
+            return
+        self.push(station.name, port, batch)
+        if any(target not in self._here for target in targets):
+            self._spill(station.name, port).write(batch)
+
+    def _spill(self, node: str, port: str) -> SpillWriter:
+        if (node, port) not in self._spills:
+            path = self.job.scope.staging / "spill" / f"{node}.{port}.{id(self):x}-{time.time_ns():x}.arrow"
+            self._spills[node, port] = SpillWriter(path)
+        return self._spills[node, port]
+
+    def _open(self, station: Station) -> Opened:
+        if station.name not in self._opened:
+            self._opened[station.name] = Opened(station, self.job, self._sandbox, self._tap)
+        return self._opened[station.name]
+
+
+class Opened:
+    """A station made ready for one worker thread."""
+
+    def __init__(self, station: Station, job: Job, sandbox: Sandbox, tap: Tap) -> None:
+        self.schema = station.schema.append(pa.field(ROW_ID, pa.int64(), nullable=False))
+        self.step: Step | None = None
+        self.writer: Writer | None = None
+        self._job = job
+        self._station = station
+        self._tap = tap
+        config = station.spec.config
+        if isinstance(config, Transform):
+            self.step = config.open(station.schema, job.scope, sandbox)
+        elif isinstance(config, Post) and job.is_dry:
+            self.step = passes
+        elif isinstance(config, Post):
+            schema = self.schema if config.keeps_ids else station.schema
+            self.writer = config.open(schema, job.scope, sandbox)
+        else:
+            raise Bug(f"node {station.name!r}: a {station.spec.type} takes no records")
+        self._with_ids = self.writer is not None and isinstance(config, Post) and config.keeps_ids
+
+    def call(self, batch: pa.RecordBatch) -> Outcome:
+        """The outcome of one batch; an unavailable target is asked again as the node's retry policy says."""
+        if self.step is not None:
+            return self.step(without_ids(batch))
+        if self.writer is None:
+            raise Bug(f"node {self._station.name!r} was not opened")
+        given = batch if self._with_ids else without_ids(batch)
+        outcome: Outcome = attempts(self._station.retry, self._job.watch.stop, self._retried)(self.writer.put, given)
+        return outcome
+
+    def _retried(self, attempt: int, fault: Exception) -> None:
+        self._tap.transaction(self._station.name, "retry", attempt=attempt, error=str(fault))
+
+
+def passes(batch: pa.RecordBatch) -> Outcome:
+    """What a post does where nothing may be sent: takes all, tells nobody."""
+    return Outcome({"out": Piece(batch)})
+
+
+def created(outcome: Outcome) -> int:
+    """How many records left beyond one for each input row that left at all."""
+    left = sum(piece.batch.num_rows for piece in outcome.out.values())
+    if all(piece.rows is None for piece in outcome.out.values()) and len(outcome.out) <= 1:
+        return 0
+    rows = [
+        np.arange(piece.batch.num_rows) if piece.rows is None else piece.rows.to_numpy(zero_copy_only=False)
+        for piece in outcome.out.values()
+    ]
+    if len(rows) == 1 and bool(np.all(rows[0][1:] > rows[0][:-1])):
+        return 0
+    return left - len(np.unique(np.concatenate(rows)))
+
+
+def rejected_batch(node: str, batch: pa.RecordBatch, rejects: Rejects) -> pa.RecordBatch:
+    """What the port `rejected` gives: the records with node, code and message, and their row ids last."""
+    plain = without_ids(batch)
+    own = {column.name for column in REJECT_COLUMNS}
+    kept = plain.select([name for name in plain.schema.names if name not in own])
+    why = [
+        pa.repeat(node, batch.num_rows),
+        pa.array(rejects.codes, pa.string()),
+        pa.array(rejects.messages, pa.string()),
+    ]
+    schema = pa.schema([*kept.schema, *REJECT_COLUMNS])
+    return with_ids(pa.RecordBatch.from_arrays([*kept.columns, *why], schema=schema), ids_of(batch))
+
+
+def too_many(station: Station, rejected: int, taken: int | None = None) -> str:
+    """What a run says that stops at its threshold of rejects."""
+    of = "" if taken is None else f" of {taken:,}"
+    return (
+        f"node {station.name!r}: {rejected:,}{of} records were rejected, more than fail_above: "
+        f"{station.rejects.fail_above} allows; nothing staged in this phase was published"
+    )
+
+
+def spilled_splits(spills: list[Plain], job: Job, phase: int) -> Iterator[Plain]:
+    """The splits of a phase: what earlier phases spilled for its stations."""
+    links: Mapping[tuple[str, str], bool] = {
+        (node, port): True for node, port, target in job.plan.links() if job.plan.stations[target].phase == phase
+    }
+    for spill in spills:
+        if (spill["node"], spill["port"]) in links and spill["rows"]:
+            yield {"kind": "spill", "node": spill["node"], "port": spill["port"], "path": spill["path"]}

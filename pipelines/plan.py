@@ -1,0 +1,227 @@
+"""How a flow will be run: the passes, in order, that make a plan of a checked flow. Each is small and pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from pipelines.align import unify
+from pipelines.errors import Invalid
+from pipelines.flow import Flow, NodeSpec, RejectPolicy, Retry
+from pipelines.node import Get, Post, Start, Transform
+from pipelines.records import rejected_schema
+from pipelines.sandbox import Sandbox
+from pipelines.scope import Scope
+
+
+@dataclass(frozen=True)
+class Station:
+    """A node as it will run: its schemas, its phase, where its ports lead."""
+
+    spec: NodeSpec
+    schema: pa.Schema
+    """Of its input, after the union of several links; of a get, what it gives."""
+    outputs: Mapping[str, pa.Schema]
+    """Per port, `rejected` included."""
+    links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Per port the nodes that take from it."""
+    phase: int = 0
+    number: int = 0
+    """Of a get: its place among the flow's gets, the high bits of its row ids."""
+    wanted: frozenset[str] | None = None
+    """Of a get: the columns that anything needs; None: all."""
+    snapshots: Mapping[str, str] = field(default_factory=dict)
+    retry: Retry = Retry()
+    rejects: RejectPolicy = RejectPolicy()
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the kernel runs: stations in topological order, in phases."""
+
+    flow: str
+    version: str
+    stations: Mapping[str, Station]
+    batch_rows: int = 65_536
+
+    @property
+    def phases(self) -> int:
+        return 1 + max((station.phase for station in self.stations.values()), default=0)
+
+    def gets(self) -> list[Station]:
+        return [station for station in self.stations.values() if isinstance(station.spec.config, Get)]
+
+    def posts(self) -> list[Station]:
+        return [station for station in self.stations.values() if isinstance(station.spec.config, Post)]
+
+    def links(self) -> list[tuple[str, str, str]]:
+        """Every link: node, port, next node."""
+        return [
+            (station.name, port, target)
+            for station in self.stations.values()
+            for port, targets in station.links.items()
+            for target in targets
+        ]
+
+
+def plan(
+    flow: Flow,
+    inputs: Mapping[str, pa.Schema | None],
+    outputs: Mapping[str, Mapping[str, pa.Schema | None]],
+    scope: Scope,
+    sandbox: Sandbox,
+) -> Plan:
+    """The plan of a checked flow; `inputs` and `outputs` are the schemas that the check carried along."""
+    planned = lay(flow, inputs, outputs)
+    for each_pass in (number_sources, number_phases, keep_snapshots):
+        planned = each_pass(planned, flow)
+    return carry_schemas(prune_columns(planned, sandbox), scope)
+
+
+def lay(
+    flow: Flow,
+    inputs: Mapping[str, pa.Schema | None],
+    outputs: Mapping[str, Mapping[str, pa.Schema | None]],
+) -> Plan:
+    """Stations in topological order, without start, disabled nodes and what only those feed."""
+    stations: dict[str, Station] = {}
+    waiting = [spec for spec in flow.nodes.values() if not spec.disabled and not isinstance(spec.config, Start)]
+    names = {spec.name for spec in waiting}
+    while waiting:
+        ready = [spec for spec in waiting if not ({link.node for link in spec.inputs} & names) - stations.keys()]
+        for spec in ready:
+            if isinstance(spec.config, Get) or any(link.node in stations for link in spec.inputs):
+                stations[spec.name] = _station(flow, spec, inputs, outputs)
+            else:
+                names.discard(spec.name)
+        waiting = [spec for spec in waiting if spec not in ready]
+    for station in list(stations.values()):
+        stations[station.name] = replace(station, links=_links(flow, station, stations))
+    return Plan(flow.name, flow.version, stations, flow.settings.batch_rows)
+
+
+def _station(
+    flow: Flow,
+    spec: NodeSpec,
+    inputs: Mapping[str, pa.Schema | None],
+    outputs: Mapping[str, Mapping[str, pa.Schema | None]],
+) -> Station:
+    given = {port: schema for port, schema in outputs[spec.name].items() if schema is not None}
+    schema = given.get("out") if isinstance(spec.config, Get) else inputs.get(spec.name)
+    if schema is None:
+        raise Invalid(f"node {spec.name!r}: its columns cannot be known before the run; declare them with `columns`")
+    return Station(
+        spec,
+        schema,
+        given,
+        retry=spec.retry or flow.settings.retry,
+        rejects=spec.rejects or flow.settings.rejects,
+    )
+
+
+def _links(flow: Flow, station: Station, stations: Mapping[str, Station]) -> dict[str, tuple[str, ...]]:
+    ports: dict[str, tuple[str, ...]] = {}
+    for spec, link in flow.consumers(station.name):
+        if spec.name in stations:
+            ports[link.port] = (*ports.get(link.port, ()), spec.name)
+    return ports
+
+
+def number_sources(planned: Plan, flow: Flow) -> Plan:
+    """Gives each get the number that is the high part of its row ids."""
+    numbers = {station.name: number for number, station in enumerate(planned.gets())}
+    if len(numbers) > 255:
+        raise Invalid(f"flow {flow.name!r} has {len(numbers)} gets; at most 255 can be told apart, split the flow")
+    return _replaced(planned, {name: {"number": number} for name, number in numbers.items()})
+
+
+def number_phases(planned: Plan, flow: Flow) -> Plan:
+    """What follows a staged post, or must wait for another node to end, runs in a later phase."""
+    phases: dict[str, int] = {}
+    before: dict[str, list[tuple[str, int]]] = {name: [] for name in planned.stations}
+    for node, _port, target in planned.links():
+        config = planned.stations[node].spec.config
+        before[target].append((node, int(isinstance(config, Post) and config.staged)))
+    for name in planned.stations:
+        phases[name] = max((phases[node] + step for node, step in before[name]), default=0)
+    return _replaced(planned, {name: {"phase": phase} for name, phase in phases.items()})
+
+
+def keep_snapshots(planned: Plan, flow: Flow) -> Plan:
+    """Per port which records the data log keeps."""
+    return _replaced(
+        planned,
+        {
+            station.name: {
+                "snapshots": {
+                    port: station.spec.snapshot or flow.settings.snapshots
+                    for port in station.spec.config.ports()
+                }
+            }
+            for station in planned.stations.values()
+        },
+    )
+
+
+def prune_columns(planned: Plan, sandbox: Sandbox) -> Plan:
+    """Each get reads only columns that something downstream needs; all of them where its snapshot is to be whole."""
+    wanted: dict[str, frozenset[str] | None] = {}
+    for station in reversed(planned.stations.values()):
+        asked = _asked(station, planned, wanted)
+        config = station.spec.config
+        if isinstance(config, Transform):
+            wanted[station.name] = config.needs(asked, station.schema, sandbox)
+        else:
+            wanted[station.name] = asked if isinstance(config, Get) else None
+    return _replaced(planned, {get.name: _narrowed(get, wanted[get.name]) for get in planned.gets()})
+
+
+def _asked(station: Station, planned: Plan, wanted: Mapping[str, frozenset[str] | None]) -> frozenset[str] | None:
+    """The columns of a station's outputs that its consumers need; None: all."""
+    if "all" in station.snapshots.values():
+        return None
+    needs = [wanted[target] for port, targets in station.links.items() if port != "rejected" for target in targets]
+    if None in needs or ("rejected" in station.links and not isinstance(station.spec.config, Get)):
+        return None
+    return frozenset[str]().union(*(need for need in needs if need is not None))
+
+
+def _narrowed(get: Station, wanted: frozenset[str] | None) -> dict[str, object]:
+    if wanted is None:
+        return {}
+    schema = pa.schema([column for column in get.schema if column.name in wanted])
+    return {"wanted": wanted, "schema": schema, "outputs": {**get.outputs, "out": schema}}
+
+
+def carry_schemas(planned: Plan, scope: Scope) -> Plan:
+    """What narrower reading means for the transforms behind it: their inputs and outputs, anew."""
+    stations = dict(planned.stations)
+    for station in planned.stations.values():
+        if not isinstance(station.spec.config, Transform):
+            continue
+        coming = [stations[node].outputs[port] for node, port, target in planned.links() if target == station.name]
+        schema = unify(coming)
+        if not schema.equals(station.schema):
+            given = station.spec.config.check({"": schema}, scope, _unheard)
+            outputs = {port: columns for port, columns in given.items() if columns is not None}
+            outputs["rejected"] = rejected_schema(schema)
+            stations[station.name] = replace(station, schema=schema, outputs=outputs)
+    return replace(planned, stations=stations)
+
+
+def _unheard(at: tuple[str | int, ...], what: str, fix: str = "", *, warning: bool = False) -> None:
+    """Problems were told when the whole flow was checked."""
+
+
+def _replaced(planned: Plan, changes: Mapping[str, Mapping[str, object]]) -> Plan:
+    stations = {
+        name: replace(station, **changes.get(name, {}))  # type: ignore[arg-type]
+        for name, station in planned.stations.items()
+    }
+    return replace(planned, stations=stations)

@@ -1,0 +1,164 @@
+"""Reads splits: row ids given, malformed records set aside, the reading resumed where it broke off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.errors import Bug, Unavailable
+from pipelines.facts import Facts, Plain
+from pipelines.job import Job
+from pipelines.node import MALFORMED, Chunk, Get, Malformed, Rejects, Split, Want
+from pipelines.plan import Station
+from pipelines.records import SOURCE_BITS, with_ids
+from pipelines.retry import attempts
+from pipelines.tap import Tap
+
+Reject = Callable[[Station, pa.RecordBatch, Rejects], None]
+
+
+PREVIEW_BATCH_ROWS = 2_048
+
+
+def want_of(job: Job, station: Station) -> Want:
+    """What the rest of the flow asks of a get. A preview of the get itself wants no more rows than it shows."""
+    if job.gathering is None:
+        return Want(station.wanted, None, job.plan.batch_rows)
+    limits = list(job.gathering.wanted.values()) if len(job.plan.stations) == 1 else [None]
+    rows = None if None in limits else max(limit or 0 for limit in limits)
+    return Want(station.wanted, rows, min(job.plan.batch_rows, PREVIEW_BATCH_ROWS))
+
+
+def plan_splits(job: Job) -> tuple[list[Plain], dict[str, object], list[tuple[str, str]]]:
+    """Asks every get for its splits: those, the positions once all is delivered, and (node, note) for the log."""
+    splits: list[Plain] = []
+    positions: dict[str, object] = {}
+    notes: list[tuple[str, str]] = []
+    for station in job.plan.gets():
+        get = _get(station)
+        if job.gathering is not None and station.name in job.gathering.given:
+            splits.append({"kind": "read", "node": station.name, "payload": None, "base": 0, "weight": 0})
+            continue
+        policy = attempts(station.retry, job.watch.stop, lambda attempt, fault: None)
+        planned = policy(get.plan, job.scope, job.positions.get(station.name), want_of(job, station))
+        splits.extend(_placed(station, planned.splits))
+        if planned.position is not None:
+            positions[station.name] = planned.position
+        if planned.note:
+            notes.append((station.name, planned.note))
+    return splits, positions, notes
+
+
+def _placed(station: Station, splits: tuple[Split, ...]) -> Iterator[Plain]:
+    base = station.number << SOURCE_BITS
+    for split in splits:
+        yield {
+            "kind": "read",
+            "node": station.name,
+            "payload": split.payload,
+            "base": base,
+            "weight": split.weight_bytes,
+        }
+        base += split.room
+    if base >= (station.number + 1) << SOURCE_BITS:
+        raise Bug(f"node {station.name!r}: its splits need more row ids than there are")
+
+
+def read_split(
+    job: Job, station: Station, split: Plain, facts: Facts, tap: Tap, reject: Reject
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a split with their row ids; what is malformed goes to `reject`."""
+    counts = facts.ledger.of(station.name)
+    chunks = _chunks(job, station, split, tap)
+    while True:
+        job.watch.stop.heed()
+        started = time.perf_counter()
+        chunk = next(chunks, None)
+        counts.seconds += time.perf_counter() - started
+        if chunk is None:
+            return
+        counts.taken += chunk.batch.num_rows
+        counts.batches += 1
+        if chunk.malformed is not None and chunk.malformed.texts:
+            counts.taken += len(chunk.malformed.texts)
+            reject(station, *_malformed(chunk.malformed, split["base"]))
+        if chunk.position is not None:
+            known = facts.positions.get(station.name)
+            facts.positions[station.name] = _get(station).later(known, chunk.position)
+        if chunk.batch.num_rows:
+            yield with_ids(chunk.batch, pa.array(_ordinals(chunk) + split["base"], pa.int64()))
+
+
+def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chunk]:
+    """The chunks of a split; when the system goes away in the middle, reading goes on behind the last record given."""
+    if job.gathering is not None and station.name in job.gathering.given:
+        first = 0
+        for batch in job.gathering.given[station.name]:
+            yield Chunk(batch, first)
+            first += batch.num_rows
+        return
+    done = -1
+    failed = 0
+    while True:
+        try:
+            for chunk in _get(station).read(split["payload"], station.schema, job.scope, want_of(job, station)):
+                fresh = _behind(chunk, done)
+                done = max(done, _last(chunk))
+                yield fresh
+                failed = 0
+            return
+        except Unavailable as fault:
+            failed += 1
+            if failed >= station.retry.attempts:
+                raise
+            tap.transaction(station.name, "retry", attempt=failed, error=str(fault))
+            job.watch.stop.wait(station.retry.pause_seconds(failed))
+
+
+def _get(station: Station) -> Get:
+    config = station.spec.config
+    if not isinstance(config, Get):
+        raise Bug(f"node {station.name!r} is no get")
+    return config
+
+
+def _ordinals(chunk: Chunk) -> np.ndarray:
+    if chunk.ordinals is not None:
+        found: np.ndarray = chunk.ordinals.to_numpy(zero_copy_only=False)
+        return found
+    return np.arange(chunk.first, chunk.first + chunk.batch.num_rows, dtype=np.int64)
+
+
+def _last(chunk: Chunk) -> int:
+    malformed = max(chunk.malformed.ordinals, default=-1) if chunk.malformed else -1
+    ordinals = _ordinals(chunk)
+    return max(int(ordinals[-1]) if len(ordinals) else -1, malformed)
+
+
+def _behind(chunk: Chunk, done: int) -> Chunk:
+    """The part of a chunk that was not given before the reading broke off."""
+    if done < 0:
+        return chunk
+    ordinals = _ordinals(chunk)
+    keep = np.flatnonzero(ordinals > done)
+    malformed = chunk.malformed
+    if malformed is not None:
+        left = [index for index, ordinal in enumerate(malformed.ordinals) if ordinal > done]
+        malformed = Malformed(*([list(column)[index] for index in left] for column in _columns(malformed)))
+    rows = pa.array(keep, pa.int64())
+    return Chunk(chunk.batch.take(rows), 0, pa.array(ordinals[keep], pa.int64()), malformed, chunk.position)
+
+
+def _columns(malformed: Malformed) -> tuple[object, ...]:
+    return malformed.texts, malformed.codes, malformed.messages, malformed.ordinals
+
+
+def _malformed(malformed: Malformed, base: int) -> tuple[pa.RecordBatch, Rejects]:
+    """Malformed records as a batch with row ids, and why."""
+    texts = pa.record_batch([pa.array(malformed.texts, pa.string())], schema=MALFORMED)
+    ids = pa.array([base + ordinal for ordinal in malformed.ordinals], pa.int64())
+    rows = pa.array(range(len(malformed.texts)), pa.int64())
+    return with_ids(texts, ids), Rejects(rows, malformed.codes, malformed.messages)

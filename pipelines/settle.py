@@ -1,0 +1,165 @@
+"""Ends a phase: gathers what its workers did, checks it, writes it down, publishes, and names what the next phase reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines import journal
+from pipelines.errors import Failed
+from pipelines.facts import Facts, Plain
+from pipelines.job import Job
+from pipelines.kernel import Program, spilled_splits, too_many
+from pipelines.ledger import Ledger, imbalances, total
+from pipelines.node import Get, Json, Post, Publication
+from pipelines.plan import Station
+from pipelines.quality import Finding, WholeRules
+from pipelines.retry import attempts
+
+
+def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
+    """Settles a phase and gives the splits of the next. Called again after a crash it goes on where it was."""
+    whole = journal.load_phase(job, phase)
+    if whole is None:
+        whole = gather(job, facts)
+        if not job.is_dry:
+            journal.save_phase(job, phase, whole)
+    _check_balance(job, phase, whole)
+    _check_thresholds(job, phase, whole)
+    _check_whole(job, phase, whole)
+    spills = list(whole.spills)
+    for station in job.plan.posts():
+        if station.phase == phase and not job.is_dry and _is_staged(station):
+            spills.extend(_publish(job, phase, station, whole).spills)
+    earlier = [spill for before in range(phase) for spill in _spills_of(job, before)]
+    return list(spilled_splits([*earlier, *spills], job, phase + 1))
+
+
+def gather(job: Job, facts: Sequence[Facts]) -> Facts:
+    """What all workers did, as one."""
+
+    def later(node: str, one: Json, other: Json) -> Json:
+        config = job.plan.stations[node].spec.config
+        return config.later(one, other) if isinstance(config, Get) else other
+
+    whole = Facts()
+    for some in facts:
+        whole.add(some, later)
+    return whole
+
+
+def all_facts(job: Job) -> Facts:
+    """Everything the journal knows of a run: its phases, its publications, and receipts of what was published."""
+    found: list[Facts] = []
+    for phase in range(job.plan.phases):
+        facts = journal.load_phase(job, phase)
+        if facts is not None:
+            found.append(facts)
+    for station in job.plan.posts():
+        if not _is_staged(station):
+            continue
+        settled = journal.load_settled(job, station.name)
+        if journal.is_published(job, station.name) and settled is not None:
+            found.append(settled)
+    whole = gather(job, found)
+    for station in job.plan.posts():
+        if _is_staged(station) and journal.is_published(job, station.name):
+            whole.pieces.extend(whole.receipts.get(station.name, ()))
+    return whole
+
+
+def _is_staged(station: Station) -> bool:
+    return isinstance(station.spec.config, Post) and station.spec.config.staged
+
+
+def _earlier(job: Job, phase: int) -> list[Facts]:
+    """What phases before this one, and their publications, have done."""
+    posts = [station.name for station in job.plan.posts() if station.phase < phase]
+    found = [journal.load_phase(job, before) for before in range(phase)]
+    found += [journal.load_settled(job, node) for node in posts]
+    return [facts for facts in found if facts is not None]
+
+
+def _spills_of(job: Job, phase: int) -> list[Plain]:
+    facts = journal.load_phase(job, phase)
+    return [] if facts is None else facts.spills
+
+
+def _check_balance(job: Job, phase: int, whole: Facts) -> None:
+    """The ledger of this phase's nodes, before anything is published. What is pending is told by the publication."""
+    if job.is_dry:
+        return
+    here = {name for name, station in job.plan.stations.items() if station.phase == phase}
+    so_far = total([whole.ledger, *(facts.ledger for facts in _earlier(job, phase))])
+    mine = Ledger(dict(so_far.nodes), so_far.links)
+    links = [link for link in job.plan.links() if link[2] in here]
+    wrong = list(imbalances(mine, links, nodes=here, pending=True))
+    if wrong:
+        raise Failed("the ledger does not balance: " + "; ".join(wrong) + "; nothing staged in this phase was published")
+
+
+def _check_thresholds(job: Job, phase: int, whole: Facts) -> None:
+    for station in job.plan.stations.values():
+        counts = whole.ledger.of(station.name)
+        limit = station.rejects.limit(counts.taken)
+        if station.phase == phase and limit is not None and counts.rejected > limit:
+            raise Failed(too_many(station, counts.rejected, counts.taken))
+
+
+def _check_whole(job: Job, phase: int, whole: Facts) -> None:
+    """Rules over all records of a node, before anything is published."""
+    broken: list[str] = []
+    for station in job.plan.stations.values():
+        config = station.spec.config
+        if station.phase != phase or job.is_dry or not isinstance(config, WholeRules):
+            continue
+        findings: list[Finding] = list(config.verify(whole.whole.get(station.name, []), station.schema, job.scope))
+        broken += [f"node {station.name!r}: {finding.message}" for finding in findings if not finding.passed]
+    if broken:
+        raise Failed("; ".join(broken) + "; nothing staged in this phase was published")
+
+
+def _publish(job: Job, phase: int, station: Station, whole: Facts) -> Facts:
+    """Makes one staged post visible, unless it is already; gives what its publication told."""
+    settled = journal.load_settled(job, station.name)
+    if settled is not None and journal.is_published(job, station.name):
+        return settled
+    config = station.spec.config
+    if not isinstance(config, Post):
+        return Facts()
+    token = job.token(station.name)
+    if settled is None or not config.is_published(job.scope, token):
+        policy = attempts(station.retry, job.watch.stop, lambda attempt, fault: None)
+        settled = policy(_publish_once, job, phase, station, whole)
+    journal.save_published(job, station.name)
+    return settled
+
+
+def _publish_once(job: Job, phase: int, station: Station, whole: Facts) -> Facts:
+    config = station.spec.config
+    assert isinstance(config, Post)
+    parts = whole.parts.get(station.name, [])
+    publication = config.publish(parts, station.schema, job.scope, job.token(station.name))
+    program = Program(job, phase)
+    try:
+        settled = _settled(program, station, publication, sum(part.rows for part in parts))
+        journal.save_settled(job, station.name, settled)
+        publication.commit()
+    except BaseException:
+        publication.abandon()
+        raise
+    return settled
+
+
+def _settled(program: Program, station: Station, publication: Publication, staged_rows: int) -> Facts:
+    """Applies what the target tells of records that were pending."""
+    config = station.spec.config
+    assert isinstance(config, Post)
+    counts = program.facts.ledger.of(station.name)
+    for batch, outcome in publication.settle():
+        counts.pending -= batch.num_rows
+        program.apply(station, batch, outcome)
+        if config.keeps_ids:
+            counts.delivered += batch.num_rows - (len(outcome.rejects.codes) if outcome.rejects else 0)
+    if not config.keeps_ids:
+        counts.delivered += staged_rows
+    return program.close()
