@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -171,7 +172,7 @@ class Program:
 
     def _spill(self, node: str, port: str) -> SpillWriter:
         if (node, port) not in self._spills:
-            path = self.job.scope.staging / "spill" / f"{node}.{port}.{id(self):x}-{time.time_ns():x}.arrow"
+            path = self.job.scope.staging / "spill" / f"{node}.{port}.{uuid.uuid4().hex}.arrow"
             self._spills[node, port] = SpillWriter(path)
         return self._spills[node, port]
 

@@ -1,0 +1,73 @@
+"""What a run did, as `run --json` gives it and the data logs keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pipelines.facts import Facts
+from pipelines.job import Job
+from pipelines.ledger import Counts, Ledger, imbalances
+from pipelines.node import Post
+
+Report = dict[str, Any]
+
+
+def report(
+    job: Job,
+    facts: Facts,
+    *,
+    ended: datetime,
+    delivery: Mapping[str, Any],
+    trigger: str = "hand",
+    fault: BaseException | None = None,
+    cancelled: bool = False,
+) -> Report:
+    """The report of an ended run. A run without a fault whose ledger does not balance has failed, and says where."""
+    wrong = [] if fault else _wrong(job, facts.ledger)
+    error = str(fault) if fault else "the ledger does not balance: " + "; ".join(wrong) if wrong else None
+    rejected = sum(counts.rejected for counts in facts.ledger.nodes.values())
+    status = "cancelled" if cancelled else "failed" if error else "done_with_rejects" if rejected else "done"
+    return {
+        "run": job.scope.run,
+        "flow": job.plan.flow,
+        "version": job.plan.version,
+        "environment": job.scope.environment.name,
+        "trigger": trigger,
+        "status": status,
+        "balanced": not wrong and fault is None,
+        "started": job.scope.now.isoformat(),
+        "ended": ended.isoformat(),
+        "seconds": round((ended - job.scope.now).total_seconds(), 3),
+        "parameters": {name: _plain(value) for name, value in job.scope.values.items()},
+        "delivery": dict(delivery),
+        "error": error,
+        "nodes": {
+            name: node_report(station.spec.type, facts.ledger.of(name), isinstance(station.spec.config, Post))
+            for name, station in job.plan.stations.items()
+        },
+    }
+
+
+def node_report(kind: str, counts: Counts, is_post: bool) -> dict[str, Any]:
+    """One node's line of the ledger."""
+    return {
+        "type": kind,
+        "in": counts.taken,
+        "created": counts.created,
+        "out": dict(counts.out),
+        "filtered": counts.filtered,
+        "rejected": counts.rejected,
+        "delivered": counts.delivered if is_post else 0,
+        "seconds": round(counts.seconds, 4),
+    }
+
+
+def _wrong(job: Job, ledger: Ledger) -> list[str]:
+    posts = [] if job.is_dry else [station.name for station in job.plan.posts()]
+    return list(imbalances(ledger, job.plan.links(), posts))
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

@@ -1,0 +1,53 @@
+"""What `$name` stands for in a run: variables of the environment, and over them the flow's parameters, each of its type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+import duckdb
+
+from pipelines.environment import Environment
+from pipelines.errors import Invalid, Problem
+from pipelines.flow import Flow, Parameter
+from pipelines.sandbox import Sandbox
+
+
+def values(flow: Flow, environment: Environment, given: Mapping[str, object], sandbox: Sandbox) -> dict[str, object]:
+    """The value of each variable and parameter; `given` are those that whoever starts the flow sets.
+
+    Raises:
+        Invalid: an unknown name, a value not of the parameter's type, a required parameter without a value.
+    """
+    problems = list(_unknown(flow, given))
+    found: dict[str, object] = dict(environment.variables)
+    for name, parameter in flow.parameters.items():
+        value = given.get(name, parameter.default)
+        if value is None and parameter.required and name not in given:
+            problems.append(Problem("", 0, 0, f"parameter {name!r} must be given", f"--set {name}=…"))
+        try:
+            found[name] = cast(value, parameter, sandbox)
+        except Invalid as fault:
+            problems.append(Problem("", 0, 0, f"parameter {name!r}: {fault}"))
+    if problems:
+        raise Invalid(problems)
+    return found
+
+
+def cast(value: object, parameter: Parameter, sandbox: Sandbox) -> object:
+    """The value as the parameter's DuckDB type; None stays None."""
+    try:
+        return sandbox.fetch(f"SELECT CAST($1 AS {parameter.type})", [value])[0][0]
+    except (duckdb.ParserException, duckdb.CatalogException, duckdb.BinderException) as fault:
+        raise Invalid(f"{parameter.type!r} is no DuckDB type, such as integer, decimal(18,2) or timestamp") from fault
+    except duckdb.Error as fault:
+        raise Invalid(f"{value!r} is no {parameter.type}") from fault
+
+
+def _unknown(flow: Flow, given: Mapping[str, object]) -> Iterator[Problem]:
+    for name in given:
+        if name not in flow.parameters:
+            close = get_close_matches(name, flow.parameters, 1)
+            there = ", ".join(flow.parameters) or "none"
+            fix = f"did you mean {close[0]!r}?" if close else f"there are: {there}"
+            yield Problem("", 0, 0, f"flow {flow.name!r} has no parameter {name!r}", fix)
