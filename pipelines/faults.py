@@ -1,0 +1,196 @@
+"""Finds the records that an expression cannot be computed for, once a batch has shown that there are some.
+
+Each expression is computed once more inside a box, `TRY([expression])`: where the box is null there was a fault, where
+the box holds a null that is the value. What DuckDB does not let into a box (random, error, …) is found by halving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.errors import Bug
+from pipelines.literals import name_of
+from pipelines.node import Rejects
+from pipelines.parsed import enclosed
+from pipelines.sandbox import Prepared, Sandbox
+from pipelines.wording import one_line
+
+CODE = "expression"
+"""The reject code of a record that an expression cannot be computed for."""
+TOLD = 1_000
+"""So many faults of an evaluator are told in DuckDB's words, which takes a statement each; the rest by their input."""
+INPUT_CHARACTERS = 200
+
+NOT_OF_DATA = (
+    duckdb.InternalException,
+    duckdb.FatalException,
+    duckdb.InterruptException,
+    duckdb.ConnectionException,
+    duckdb.IOException,
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One expression that could not be computed for one row of a batch."""
+
+    row: int
+    name: str
+    message: str
+
+
+def is_of_data(error: duckdb.Error) -> bool:
+    """Whether other values could do without this error: it is a record's fault, not the machine's or ours."""
+    return not isinstance(error, NOT_OF_DATA)
+
+
+class Faults:
+    """The careful way to compute expressions: slower, but every value that can be had is had, and the rest is named."""
+
+    def __init__(self, computed: Mapping[str, str], used: pa.Schema, gives: pa.Schema, sandbox: Sandbox) -> None:
+        self._computed = computed
+        self._used = used
+        self._gives = gives
+        self._sandbox = sandbox
+        self._told = 0
+        self._boxed: Prepared | None = None
+        self._halved: tuple[str, ...] = ()
+        self._is_sorted_out = False
+
+    def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[Fault, ...]]:
+        """A column for each expression, null where it has a fault; the faults by row."""
+        self._sort_out()
+        columns: dict[str, pa.Array] = {}
+        if self._boxed is not None:
+            try:
+                boxes = self._boxed(batch)
+                columns = {name: unboxed(boxes.column(name)) for name in boxes.schema.names}
+                bad = {name: _indices(boxes.column(name).is_null()) for name in columns}
+            except duckdb.OutOfMemoryException:
+                raise
+            except duckdb.Error as error:
+                if not is_of_data(error):
+                    raise
+                columns, bad = {}, {}
+        else:
+            bad = {}
+        for name in self._computed:
+            if name not in columns:
+                columns[name], bad[name] = self._by_halving(name, batch)
+        arrays = [_as(columns[field.name], field.type) for field in self._gives]
+        places = sorted((int(row), name) for name, rows in bad.items() for row in rows)
+        # row by row: each fault has words of its own
+        faults = tuple(Fault(row, name, self._message(name, batch, row)) for row, name in places)
+        return pa.RecordBatch.from_arrays(arrays, schema=self._gives), faults
+
+    def _sort_out(self) -> None:
+        """Finds out, once, which expressions can be boxed."""
+        if self._is_sorted_out:
+            return
+        careful = self._sandbox.careful
+        boxes = {name: f"TRY([({text}\n)]) AS {name_of(name)}" for name, text in self._computed.items()}
+        boxed = dict(boxes)
+        try:
+            self._boxed = careful.prepare(", ".join(boxes.values()), self._used)
+        except duckdb.BinderException:
+            for name, box in boxes.items():
+                try:
+                    careful.prepare(box, self._used)
+                except duckdb.BinderException:
+                    del boxed[name]
+            self._boxed = careful.prepare(", ".join(boxed.values()), self._used) if boxed else None
+        self._is_sorted_out = True
+
+    def _by_halving(self, name: str, batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
+        prepared = self._alone(name)
+        kind = self._gives.field(name).type
+        bad: list[int] = []
+        pieces = []
+        for start, piece in _computed_or_none(prepared, batch, 0):
+            if piece is None:
+                bad.append(start)
+                pieces.append(pa.nulls(1, kind))
+            else:
+                pieces.append(piece)
+        return pa.concat_arrays(pieces) if pieces else pa.nulls(0, kind), np.array(bad, dtype=np.int64)
+
+    def _alone(self, name: str) -> Prepared:
+        return self._sandbox.prepare(enclosed(self._computed[name], name), self._used)
+
+    def _message(self, name: str, batch: pa.RecordBatch, row: int) -> str:
+        self._told += 1
+        record = batch.slice(row, 1)
+        if self._told <= TOLD:
+            try:
+                self._alone(name)(record)
+            except duckdb.Error as error:
+                return f"{name}: {one_line(str(error))}"
+        inputs = ", ".join(f"{column}={_shown(record.column(column)[0])}" for column in self._used.names)
+        return f"{name}: cannot be computed for {inputs}" if inputs else f"{name}: cannot be computed"
+
+
+def _computed_or_none(prepared: Prepared, batch: pa.RecordBatch, start: int) -> Iterator[tuple[int, pa.Array | None]]:
+    """The column for stretches of the batch that can be computed; None for a single row that can't."""
+    if not batch.num_rows:
+        return
+    try:
+        yield start, prepared(batch).column(0)
+        return
+    except duckdb.Error as error:
+        if not is_of_data(error):
+            raise
+    if batch.num_rows == 1:
+        yield start, None
+        return
+    half = batch.num_rows // 2
+    yield from _computed_or_none(prepared, batch.slice(0, half), start)
+    yield from _computed_or_none(prepared, batch.slice(half), start + half)
+
+
+def unboxed(boxes: pa.Array) -> pa.Array:
+    """What lists of one value hold; null for a null list."""
+    held = boxes.is_valid()
+    places = pc.subtract(pc.cumulative_sum(held.cast(pa.int64())), 1)
+    return boxes.flatten().take(pc.if_else(held, places, pa.scalar(None, pa.int64())))
+
+
+def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if column.type.equals(kind):
+        return column
+    try:
+        return column.cast(kind)
+    except pa.ArrowException as fault:
+        raise Bug(f"a boxed expression gave {column.type}, by itself {kind}") from fault
+
+
+def _indices(mask: pa.BooleanArray) -> np.ndarray:
+    found: np.ndarray = pc.indices_nonzero(mask).to_numpy()
+    return found
+
+
+def _shown(value: pa.Scalar) -> str:
+    text = repr(value.as_py())
+    return text if len(text) <= INPUT_CHARACTERS else text[: INPUT_CHARACTERS - 1] + "…"
+
+
+def rejects_of(faults: Iterable[Fault]) -> Rejects | None:
+    """The rows that have faults, each once, with all that is wrong with it; None where there are none."""
+    messages: dict[int, str] = {}
+    for fault in faults:
+        messages[fault.row] = f"{messages[fault.row]}; {fault.message}" if fault.row in messages else fault.message
+    if not messages:
+        return None
+    return Rejects(pa.array(messages, pa.int64()), [CODE] * len(messages), list(messages.values()))
+
+
+def rows_without(rejects: Rejects, rows: int) -> pa.Int64Array:
+    """The rows of a batch of `rows` that are not rejected, in order."""
+    sound = np.ones(rows, dtype=bool)
+    sound[rejects.rows.to_numpy()] = False
+    return pa.array(np.flatnonzero(sound), pa.int64())
