@@ -276,3 +276,6 @@ class Post(Node):
     def is_published(self, scope: Scope, token: str) -> bool:
         """Whether the publication of this token had become visible before a crash."""
         return False
+
+    def sweep(self, scope: Scope, token: str) -> None:
+        """Removes what a run that failed or died had staged outside its own folder. Harmless where there is nothing."""

@@ -1,0 +1,60 @@
+"""How a flow would run, in words and as data: what `explain` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.prepare import Prepared
+from pipelines.node import Get, Post
+from pipelines.plan import Station
+
+
+def plain(prepared: Prepared) -> dict[str, Any]:
+    """The plan as one document."""
+    return {
+        "flow": prepared.flow.name,
+        "version": prepared.flow.version,
+        "delivery": prepared.checked.delivery_report(),
+        "phases": [
+            [_plain(station) for station in prepared.plan.stations.values() if station.phase == phase]
+            for phase in range(prepared.plan.phases)
+        ],
+    }
+
+
+def _plain(station: Station) -> dict[str, Any]:
+    return {
+        "node": station.name,
+        "type": station.spec.type,
+        "columns": {field.name: str(field.type) for field in station.schema},
+        "links": {port: list(targets) for port, targets in station.links.items()},
+        "snapshots": dict(station.snapshots),
+        "all_columns": station.wanted is None if isinstance(station.spec.config, Get) else None,
+    }
+
+
+def explained(prepared: Prepared) -> str:
+    """The plan in words: phases in order, and in each its nodes in the order in which a batch passes them."""
+    lines = [f"{prepared.flow.name} {prepared.flow.version}"]
+    for phase in range(prepared.plan.phases):
+        stations = [station for station in prepared.plan.stations.values() if station.phase == phase]
+        lines.append(f"phase {phase + 1} of {prepared.plan.phases}: one pass over each batch, {len(stations)} nodes")
+        lines += [line for station in stations for line in _lines(station)]
+        staged = [s.name for s in stations if isinstance(s.spec.config, Post) and s.spec.config.staged]
+        if staged:
+            lines.append(f"  then, when everything has arrived and the ledger balances: publish {', '.join(staged)}")
+    delivery = prepared.checked.delivery_report()
+    lines.append(f"delivery: {delivery['label']}")
+    lines += [f"  {reason}" for reason in delivery["reasons"]]
+    return "\n".join(lines)
+
+
+def _lines(station: Station) -> list[str]:
+    to = "; ".join(
+        (f"{port} to " if port != "out" else "to ") + ", ".join(targets) for port, targets in station.links.items()
+    )
+    lines = [f"  {station.name} ({station.spec.type}){' ' + to if to else ''}"]
+    if isinstance(station.spec.config, Get):
+        read = "all columns" if station.wanted is None else "columns " + ", ".join(station.schema.names)
+        lines.append(f"    reads {read}")
+    return lines

@@ -1,0 +1,148 @@
+"""Makes a job of a flow's name: text, environment, check, values, plan. Everything that can be wrong is told here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.check import Checked, check
+from pipelines.environment import Environment
+from pipelines.environmentfile import load_environment
+from pipelines.errors import Invalid, Problem
+from pipelines.flow import Flow
+from pipelines.flowfile import load
+from pipelines.job import Gathering, Job, Watch
+from pipelines.parameters import values
+from pipelines.plan import Plan, plan
+from pipelines.sandbox import Sandbox
+from pipelines.scope import Scope
+from pipelines.tap import TapPlan
+from repository.lake import open_tap
+from repository.project import Project
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks to be run."""
+
+    project: Project
+    flow: str
+    """The flow's name, or the path of its file."""
+    environment: str = "local"
+    values: Mapping[str, object] = field(default_factory=dict)
+    """Parameters that are set."""
+    runner: str | None = None
+    """A runner other than the environment's."""
+    trigger: str = "hand"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A flow that was checked, and what it would run with."""
+
+    flow: Flow
+    text: str
+    checked: Checked
+    scope: Scope
+
+
+@dataclass(frozen=True)
+class Prepared(Examined):
+    """A flow without problems, and its plan."""
+
+    plan: Plan
+
+
+def flow_path(project: Project, flow: str) -> Path:
+    """The file of a flow given by name or path."""
+    for path in (Path(flow), project.folder / "flows" / f"{flow}.yaml", project.folder / "flows" / f"{flow}.yml"):
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            return path
+    there = ", ".join(sorted(file.stem for file in (project.folder / "flows").glob("*.y*ml"))) or "none"
+    raise Invalid(f"no flow is called {flow!r} in {project.folder / 'flows'}; there are: {there}")
+
+
+def run_id(now: datetime) -> str:
+    """A run's name: its start and four signs of chance, so that names sort by time."""
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def check_flow(request: Request, now: datetime | None = None) -> Examined:
+    """Loads and checks a flow; its problems are in the result.
+
+    Raises:
+        Invalid: the text is no flow, or the environment or a parameter's value is wrong.
+    """
+    environment = _environment(request)
+    path = flow_path(request.project, request.flow)
+    flow = load(path)
+    started = now or datetime.now(UTC)
+    scope = Scope(
+        project=request.project.folder, environment=environment, now=started, flow=flow.name, version=flow.version
+    )
+    sandbox = Sandbox.borrow(scope)
+    try:
+        scope = replace(scope, values=values(flow, environment, request.values, sandbox))
+    finally:
+        sandbox.give_back()
+    return Examined(flow, path.read_text(encoding="utf-8"), check(flow, scope, path), scope)
+
+
+def prepare(request: Request, now: datetime | None = None) -> Prepared:
+    """Loads, checks and plans a flow.
+
+    Raises:
+        Invalid: with every problem found, each with its place.
+    """
+    examined = check_flow(request, now)
+    faults = [problem for problem in examined.checked.problems if not problem.warning]
+    if faults:
+        raise Invalid(faults)
+    flow, checked, scope = examined.flow, examined.checked, examined.scope
+    sandbox = Sandbox.borrow(scope)
+    try:
+        planned = plan(flow, checked.inputs, checked.outputs, scope, sandbox)
+    finally:
+        sandbox.give_back()
+    return Prepared(flow, examined.text, checked, scope, planned)
+
+
+def _environment(request: Request) -> Environment:
+    environment = load_environment(request.project.folder, request.environment)
+    name = request.runner or environment.runner.name
+    if name != "direct":
+        raise Invalid(
+            Problem("", 0, 0, f"runner {name!r} is not at hand in environment {environment.name}", "use direct")
+        )
+    return environment
+
+
+def job_of(
+    prepared: Prepared,
+    project: Project,
+    positions: Mapping[str, object],
+    watch: Watch | None = None,
+    gathering: Gathering | None = None,
+) -> Job:
+    """The job of a prepared flow, with a name and a folder of its own."""
+    run = run_id(prepared.scope.now)
+    staging = project.staging(run)
+    scope = replace(prepared.scope, run=run, staging=staging)
+    snapshots = {
+        f"{station.name}.{port}": policy
+        for station in prepared.plan.stations.values()
+        for port, policy in station.snapshots.items()
+    }
+    return Job(
+        prepared.plan,
+        scope,
+        TapPlan(project.lake, staging, prepared.flow.name, prepared.flow.version, run, snapshots),
+        open_tap,
+        positions,
+        scope.environment.runner.workers,
+        watch or Watch(),
+        gathering,
+    )

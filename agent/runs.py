@@ -1,0 +1,143 @@
+"""Runs a flow from its name to its report: recovered, prepared, executed, committed."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.prepare import Prepared, Request, job_of, prepare
+from agent.report import Report, report
+from pipelines import journal
+from pipelines.drive import drive
+from pipelines.errors import Bug, Cancelled, Failed, FlowError, Unavailable
+from pipelines.facts import Facts
+from pipelines.job import Job, Watch
+from pipelines.node import Post
+from pipelines.settle import all_facts, gather
+from repository import lake
+from repository.catalogue import Catalogue
+from repository.project import Project
+
+Execute = Callable[[Job], None]
+
+
+def run(request: Request, execute: Execute | None = None, watch: Watch | None = None) -> Report:
+    """Runs a flow and gives its report, whatever became of it.
+
+    Raises:
+        Invalid: what was given is wrong; nothing was run.
+        Unavailable: the flow is already running here.
+    """
+    catalogue = Catalogue(request.project.catalogue_url)
+    recover(request.project, catalogue)
+    prepared = prepare(request)
+    positions = catalogue.positions(prepared.flow.name, prepared.scope.environment.name)
+    job = job_of(prepared, request.project, positions, watch)
+    catalogue.keep_version(prepared.flow.name, prepared.flow.version, prepared.text)
+    catalogue.begin_run(job.scope.run, job.plan.flow, job.plan.version, job.scope.environment.name, job.scope.now)
+    return _ended(job, catalogue, prepared, request.trigger, execute or _on_beam)
+
+
+def _on_beam(job: Job) -> None:
+    from agent.execute import Executor
+
+    Executor().run(job)
+
+
+def _ended(job: Job, catalogue: Catalogue, prepared: Prepared, trigger: str, execute: Execute) -> Report:
+    fault: BaseException | None = None
+    about = {"trigger": trigger, "delivery": prepared.checked.delivery_report()}
+    job.scope.staging.mkdir(parents=True, exist_ok=True)
+    journal.save_job(job)
+    journal.write(job.journal / "about", about)
+    try:
+        with _time_limit(job, prepared.flow.settings.timeout_seconds):
+            execute(job)
+    except KeyboardInterrupt:
+        fault = Cancelled("cancelled from the keyboard")
+    except FlowError as found:
+        fault = found
+    except Exception as found:
+        fault = _unforeseen(job, found)
+    return finish(job, catalogue, about, fault)
+
+
+def _unforeseen(job: Job, found: Exception) -> Bug:
+    """A fault that no rule of ours expects: its traceback goes to a file, its kind and text to the report."""
+    path = job.tap_plan.root.parent / "faults" / f"{job.scope.run}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(traceback.format_exception(found)), encoding="utf-8")
+    bug = Bug(f"a fault of ours: {type(found).__name__}: {found}; please report it with {path}")
+    bug.__cause__ = found
+    return bug
+
+
+def finish(job: Job, catalogue: Catalogue, about: dict[str, Any], fault: BaseException | None = None) -> Report:
+    """Makes a run's logs visible, moves its positions and removes its folder. Called again it does no harm."""
+    facts = gather(job, [all_facts(job), *job.watch.partial])
+    done = report(
+        job,
+        facts,
+        ended=datetime.now(UTC),
+        delivery=about["delivery"],
+        trigger=about["trigger"],
+        fault=fault,
+        cancelled=isinstance(fault, Cancelled),
+    )
+    planned = journal.load_planned(job) or {"positions": {}}
+    moved = gather(job, [Facts(positions=planned["positions"]), facts]).positions
+    lake.commit(job.tap_plan.root, done, facts.pieces)
+    is_done = done["status"] in ("done", "done_with_rejects")
+    for station in job.plan.posts():
+        if isinstance(station.spec.config, Post) and not is_done:
+            station.spec.config.sweep(job.scope, job.token(station.name))
+    catalogue.end_run(job.scope.run, done, moved if is_done else {})
+    shutil.rmtree(job.scope.staging, ignore_errors=True)
+    return done
+
+
+def recover(project: Project, catalogue: Catalogue) -> list[Report]:
+    """Ends the runs whose process died: what they had decided is finished, the rest removed and called failed."""
+    return [_recovered(project, catalogue, run) for run in catalogue.dead_runs()]
+
+
+def _recovered(project: Project, catalogue: Catalogue, run: str) -> Report:
+    staging = project.staging(run)
+    job = journal.load_job(staging)
+    if job is None:
+        shutil.rmtree(staging, ignore_errors=True)
+        return catalogue.fail_run(run, "interrupted before anything was read; nothing was delivered")
+    about = journal.read(job.journal / "about") or {"trigger": "hand", "delivery": {}}
+    fault: FlowError | None = Failed(
+        "interrupted while reading; nothing staged was published, the next run reads it again"
+    )
+    if journal.load_phase(job, 0) is not None:
+        fault = None
+        try:
+            drive(job)
+        except Unavailable:
+            raise
+        except FlowError as found:
+            fault = found
+    return finish(job, catalogue, about, fault)
+
+
+@contextmanager
+def _time_limit(job: Job, seconds: float | None) -> Iterator[None]:
+    """Stops the job when its time is up."""
+    if seconds is None:
+        yield
+        return
+    late = Cancelled(f"the run took longer than timeout_seconds: {seconds:g} allows")
+    timer = threading.Timer(seconds, job.watch.stop.ask, [late])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
