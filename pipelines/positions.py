@@ -1,0 +1,98 @@
+"""Where a read by cursor goes on: the highest value read and, where a key is declared, the keys seen at that value.
+
+A position is `{"at": value, "keys": [[…], …], "number": bool}`. One run reads the records above the last position up to
+the highest value there is when it is planned. Records that share a boundary value but arrive later are told apart by
+their keys, so that each is read exactly once; without a key, what arrives later at the boundary value is not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pipelines.node import Json
+
+KEYS_MOST = 100_000
+"""So many keys at one boundary value are kept in a position."""
+
+
+def packed(value: object) -> Json:
+    """A database's value as JSON: numbers and text as they are, bytes as hexadecimal digits."""
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    return value if value is None or isinstance(value, (int, float, str)) else str(value)
+
+
+def unpacked(value: Json) -> object:
+    """The value that `packed` took."""
+    return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value
+
+
+def later(one: Json, other: Json) -> Json:
+    """The position that has both behind it."""
+    if one is None or other is None:
+        return one if other is None else other
+    if one["at"] == other["at"]:
+        keys = {repr(key): key for key in [*one.get("keys", ()), *other.get("keys", ())]}
+        return {**one, "keys": [keys[name] for name in sorted(keys)]}
+    return max(one, other, key=_rank)
+
+
+def _rank(position: Json) -> tuple[int, Decimal, str | bytes]:
+    """Numbers below text below bytes, as SQLite orders them; other databases have one kind in a column."""
+    value = unpacked(position["at"])
+    if isinstance(value, (int, float)) or (position.get("number") and isinstance(value, str)):
+        return 0, Decimal(value), ""
+    if isinstance(value, bytes):
+        return 2, Decimal(0), value
+    return 1, Decimal(0), str(value)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which values of the cursor a split reads; with nothing set, all records."""
+
+    above: Json = None
+    below: Json = None
+    upto: Json = None
+    at: Json = None
+    only: Sequence[Json] | None = None
+    """At the value `at`, just these keys."""
+    without: Sequence[Json] | None = None
+    """At the value `at`, all but these keys."""
+
+    def to_json(self) -> Json:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a read by cursor covers in one run: one open span for the bulk, and spans for the boundary values."""
+
+    bulk: Span | None
+    edges: tuple[Span, ...]
+    position: Json
+
+
+def reach(after: Json, at: Json, keys: Sequence[Json] | None, number: bool) -> Reach:
+    """Cuts the records after a position into spans.
+
+    Args:
+        after: The last position; None: from the beginning.
+        at: The highest value there is, packed.
+        keys: The keys of the records with that value; None where no key is declared.
+        number: Whether the packed value is a number, perhaps as text.
+    """
+    last = after["at"] if after else None
+    if keys is None:
+        return Reach(Span(above=last, upto=at), (), {"at": at, "number": number})
+    if last == at:
+        seen = {repr(key) for key in after.get("keys", ())}
+        new = [key for key in keys if repr(key) not in seen]
+        position = {**after, "keys": [*after.get("keys", ()), *new]}
+        return Reach(None, (Span(at=at, only=new),) if new else (), position)
+    edges: tuple[Span, ...] = (Span(at=at, only=keys),)
+    if after:
+        edges = (Span(at=last, without=after.get("keys", ())), *edges)
+    return Reach(Span(above=last, below=at), edges, {"at": at, "keys": list(keys), "number": number})

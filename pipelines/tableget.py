@@ -1,0 +1,210 @@
+"""Reads a database's table, view or query: the fields, checks and the way of a position that all such adapters share.
+
+An adapter says how its database is opened, what its tables look like and how a split is read.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import ClassVar, Protocol
+
+import pyarrow as pa
+
+from pipelines import positions
+from pipelines.errors import Invalid, Unavailable
+from pipelines.node import Get, Json, Report, Schemas
+from pipelines.positions import Reach
+from pipelines.scope import Scope
+from pipelines.tables import Column, Names, Relation, as_list, is_number, named, relation, suggestion
+
+SEEN = "__seen"
+"""The temporary table of keys that a boundary span reads or leaves out."""
+
+
+class Reader(Protocol):
+    """A read-only connection to a database."""
+
+    def tables(self) -> list[str]:
+        """The names of tables and views."""
+
+    def columns(self, get: TableGet) -> list[Column]:
+        """All columns of what `get` reads. `Invalid`: the query cannot be read; empty: there is no such table."""
+
+    def rows(self, sql: str, values: Mapping[str, object]) -> list[tuple[object, ...]]:
+        """The rows of a small answer; of `values` those that the statement names are bound."""
+
+    def capture(self, column: str) -> str:
+        """SQL that gives a column's value in a form that a position keeps exactly."""
+
+    def restore(self, parameter: str, column: Column) -> str:
+        """SQL that gives a kept value back as one of the column's type."""
+
+    def keep(self, keys: Sequence[Sequence[object]]) -> None:
+        """Puts keys into the temporary table `SEEN`, columns `k0`, `k1`, …"""
+
+
+class TableGet(Get):
+    """Reads a table, view or query of a database."""
+
+    category: ClassVar[str] = "databases"
+
+    connection: str
+    """The connection's name."""
+    table: str | None = None
+    """The table or view to read; or `query`."""
+    query: str | None = None
+    """One SELECT in the database's own SQL; `$name` is a parameter or variable, bound and never pasted."""
+    columns: Names | dict[str, str] | None = None
+    """Which columns to read: names, or names to DuckDB types to read them as. Without it all, as they are declared."""
+    where: str | None = None
+    """A condition in the database's own SQL, computed by the database; `$name` is bound and never pasted."""
+    key: Names | None = None
+    """The columns that identify a record. With `cursor` they tell records of equal cursor values apart."""
+    cursor: str | None = None
+    """A column that grows with every change: a run reads what is above the last run's highest value. With `key`,
+    records that arrive later with that same value are read too, each once; without it they are not. A record that
+    arrives with a lower value, or with none, is not read; those with none are counted in the run's notes."""
+
+    @abstractmethod
+    def reader(self, scope: Scope) -> AbstractContextManager[Reader]:
+        """The database opened for reading."""
+
+    @abstractmethod
+    def typed(self, column: Column, wanted: str | None) -> Column:
+        """The column as this get reads it; `wanted` is a DuckDB type from `columns`."""
+
+    def relation(self) -> Relation:
+        return relation(self.table, self.query)
+
+    def later(self, one: Json, other: Json) -> Json:
+        return positions.later(one, other)
+
+    def values(self, scope: Scope) -> dict[str, object]:
+        """What the parameters of `where` and `query` are bound to."""
+        names = [name for sql in (self.where, self.query) if sql for name in named(sql)]
+        for name in names:
+            if name not in scope.values:
+                raise Invalid(f"${name} is no parameter or variable; {suggestion(name, sorted(scope.values))}")
+        return {name: scope.values[name] for name in names}
+
+    def check(self, inputs: Schemas, scope: Scope, report: Report) -> Schemas:
+        if (self.table is None) == (self.query is None):
+            report(("table",), "a table is read, or a query: one of them", "give `table` or `query`")
+            return {"out": None}
+        try:
+            values = self.values(scope)
+            with self.reader(scope) as reader:
+                return {"out": self._checked(reader, values, report)}
+        except Invalid as fault:
+            for problem in fault.problems:
+                report(("connection",), problem.what, problem.fix)
+        except Unavailable as fault:
+            report(("connection",), str(fault), "its columns cannot be checked now", warning=True)
+        return {"out": None}
+
+    def _checked(self, reader: Reader, values: Mapping[str, object], report: Report) -> pa.Schema | None:
+        try:
+            there = reader.columns(self)
+        except Invalid as fault:
+            report(("query",) if self.query else ("table",), str(fault), "")
+            return None
+        if not there:
+            report(("table",), f"there is no table {self.table!r}", suggestion(str(self.table), reader.tables()))
+            return None
+        fields = {"columns": as_list(self.columns), "key": as_list(self.key), "cursor": as_list(self.cursor)}
+        names = [column.name for column in there]
+        for place, wanted in fields.items():
+            for name in wanted:
+                if name not in names:
+                    report((place,), f"there is no column {name!r}", suggestion(name, names))
+        if self.where is not None:
+            try:
+                reader.rows(f"SELECT 1 FROM {self.relation().sql} WHERE ({self.where}\n) LIMIT 0", values)
+            except Invalid as fault:
+                report(("where",), str(fault), "")
+        try:
+            return pa.schema([column.field() for column in self.picked(there)])
+        except Invalid as fault:
+            report(("columns",), str(fault), "")
+            return None
+
+    def picked(self, there: Sequence[Column]) -> list[Column]:
+        """The columns that are read, in the order they are asked for."""
+        if self.columns is None:
+            return [self.typed(column, None) for column in there]
+        types = self.columns if isinstance(self.columns, dict) else {}
+        by_name = {column.name: column for column in there}
+        wanted = [name for name in as_list(self.columns) if name in by_name]
+        return [self.typed(by_name[name], types.get(name)) for name in wanted]
+
+    def reach(self, reader: Reader, scope: Scope, after: Json) -> tuple[Reach, str]:
+        """What to read by cursor after a position, and a sentence about it."""
+        place, values = self.relation(), self.values(scope)
+        column = self._column(reader, str(self.cursor))
+        cursor, keys = place.column(column.name), as_list(self.key)
+        conditions = [f"({self.where}\n)"] if self.where else []
+        nulls = f"SELECT count(*) FROM {place.sql} WHERE {' AND '.join([*conditions, f'{cursor} IS NULL'])}"
+        missing = reader.rows(nulls, values)[0][0]
+        note = f"{missing} records without {column.name} are not read" if missing else ""
+        if after:
+            sign = ">=" if keys else ">"
+            conditions.append(f"{cursor} {sign} {reader.restore('$__after', column)}")
+            values["__after"] = positions.unpacked(after["at"])
+        found = " AND ".join(conditions) or "true"
+        highest = f"SELECT {reader.capture(f'max({cursor})')} FROM {place.sql} WHERE {found}"
+        at = reader.rows(highest, values)[0][0]
+        if at is None:
+            return Reach(None, (), after), note
+        as_number = not isinstance(at, str) or is_number(column.type)
+        if not keys:
+            return positions.reach(after, positions.packed(at), None, as_number), note
+        boundary = self._keys_at(reader, place, column, at, values)
+        return positions.reach(after, positions.packed(at), boundary, as_number), note
+
+    def _keys_at(
+        self, reader: Reader, place: Relation, column: Column, at: object, values: Mapping[str, object]
+    ) -> list[Json]:
+        names = as_list(self.key)
+        picked = ", ".join(reader.capture(place.column(name)) for name in names)
+        conditions = [f"{place.column(column.name)} = {reader.restore('$__at', column)}"]
+        conditions += [f"({self.where}\n)"] if self.where else []
+        found = reader.rows(
+            f"SELECT {picked} FROM {place.sql} WHERE {' AND '.join(conditions)} LIMIT {positions.KEYS_MOST + 1}",
+            {**values, "__at": at},
+        )
+        if len(found) > positions.KEYS_MOST:
+            raise Invalid(
+                f"cursor {column.name!r}: more than {positions.KEYS_MOST} records have its highest value {at!r}, too "
+                f"many to tell apart by key; take a column that is finer, or leave out `key` where none arrive later"
+            )
+        return [[positions.packed(value) for value in row] for row in found]
+
+    def _column(self, reader: Reader, name: str) -> Column:
+        there = {column.name: column for column in reader.columns(self)}
+        if name not in there:
+            raise Invalid(f"there is no column {name!r}; {suggestion(name, list(there))}")
+        return there[name]
+
+    def condition(self, reader: Reader, scope: Scope, span: Mapping[str, Json]) -> tuple[str, dict[str, object]]:
+        """The SQL of `where` and a span, with what is bound; the keys of a boundary span are put where it sees them."""
+        values = self.values(scope)
+        conditions = [f"({self.where}\n)"] if self.where else []
+        place = self.relation()
+        if span:
+            column = self._column(reader, str(self.cursor))
+            for name, sign in (("above", ">"), ("below", "<"), ("upto", "<="), ("at", "=")):
+                if span.get(name) is not None:
+                    values[f"__{name}"] = positions.unpacked(span[name])
+                    conditions.append(f"{place.column(column.name)} {sign} {reader.restore(f'$__{name}', column)}")
+        for name, word in (("only", "EXISTS"), ("without", "NOT EXISTS")):
+            if span.get(name) is not None:
+                reader.keep([[positions.unpacked(value) for value in key] for key in span[name]])
+                matches = " AND ".join(
+                    f"{reader.restore(f'{SEEN}.k{number}', self._column(reader, key))} IS NOT DISTINCT FROM "
+                    f"{place.column(key)}"
+                    for number, key in enumerate(as_list(self.key))
+                )
+                conditions.append(f"{word} (SELECT 1 FROM {SEEN} WHERE {matches})")
+        return " AND ".join(conditions) or "true", values
