@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from repository.project import Project
+
 from agent.prepare import Request, check_flow
 from pipelines.errors import Invalid, Problem
-from repository.project import Project
 
 
 def problems_of(project: Project, flow: str, environment: str, values: Mapping[str, object]) -> tuple[Problem, ...]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+from repository.project import Project
 
 from agent.prepare import Prepared, Request, job_of, prepare
 from agent.samples import batch_of, same_value
@@ -18,7 +19,6 @@ from pipelines.flow import FlowTest
 from pipelines.job import Gathering, Job
 from pipelines.node import Post
 from pipelines.plan import Plan, Station
-from repository.project import Project
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def run_tests(request: Request) -> Iterator[Verdict]:
 def upstream(plan: Plan, nodes: Iterable[str]) -> Plan:
     """The part of a plan that leads to these nodes."""
     needed = set(nodes)
-    for name in reversed(plan.stations):
+    for name in reversed(list(plan.stations)):
         if any(target in needed for targets in plan.stations[name].links.values() for target in targets):
             needed.add(name)
     stations = {

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from repository.catalogue import Catalogue
+from repository.project import Project
+
 from agent.prepare import Prepared, Request, job_of, prepare
 from agent.report import Report, report
 from pipelines import journal
@@ -20,8 +23,6 @@ from pipelines.job import Job, Watch
 from pipelines.node import Post
 from pipelines.settle import all_facts, gather
 from repository import lake
-from repository.catalogue import Catalogue
-from repository.project import Project
 
 Execute = Callable[[Job], None]
 
@@ -62,7 +63,7 @@ def _ended(job: Job, catalogue: Catalogue, prepared: Prepared, trigger: str, exe
         fault = Cancelled("cancelled from the keyboard")
     except FlowError as found:
         fault = found
-    except Exception as found:
+    except Exception as found:  # noqa: BLE001 - whatever it is, the run gets its report
         fault = _unforeseen(job, found)
     return finish(job, catalogue, about, fault)
 

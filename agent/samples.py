@@ -20,7 +20,7 @@ def batch_of(records: Sequence[Mapping[str, Any]], schema: pa.Schema, place: str
     """
     unknown = {name for record in records for name in record} - set(schema.names)
     if unknown:
-        raise Invalid(f"{place}: no column {sorted(unknown)[0]!r}; there are: {', '.join(schema.names)}")
+        raise Invalid(f"{place}: no column {min(unknown)!r}; there are: {', '.join(schema.names)}")
     columns = [_column([record.get(field.name) for record in records], field, place) for field in schema]
     nullable = pa.schema([field.with_nullable(True) for field in schema])
     return pa.RecordBatch.from_arrays(columns, schema=nullable)

@@ -22,7 +22,7 @@ def connections(environment: Annotated[str, typer.Option(help="The environment."
 
 
 @app.command("test")
-def test(
+def reach(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The connection's name.")],
     environment: Annotated[str, typer.Option(help="The environment.")] = "local",
 ) -> None:

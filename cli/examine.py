@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-NEEDED = ("apache-beam", "pyarrow", "duckdb", "pydantic", "SQLAlchemy", "alembic", "typer", "rich", "PyYAML", "tenacity")
+NEEDED = (
+    "apache-beam",
+    "pyarrow",
+    "duckdb",
+    "pydantic",
+    "SQLAlchemy",
+    "alembic",
+    "typer",
+    "rich",
+    "PyYAML",
+    "tenacity",
+)
 LEAST_FREE_BYTES = 1 << 30
 
 
@@ -27,7 +38,11 @@ class Finding:
 def findings() -> Iterator[Finding]:
     """Everything looked at, in order."""
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("Python", sys.version_info >= (3, 11), version if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
+    yield Finding(
+        "Python",
+        sys.version_info >= (3, 11),
+        version if sys.version_info >= (3, 11) else "install Python 3.11 or newer",
+    )
     yield from map(_package, NEEDED)
     quality = importlib.util.find_spec("great_expectations") is not None
     yield Finding("great-expectations", quality, "" if quality else "pip install great-expectations")
@@ -45,7 +60,9 @@ def _package(name: str) -> Finding:
 def _room(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     told = f"{free / (1 << 30):.1f} GiB free"
-    return Finding("disk", free >= LEAST_FREE_BYTES, told if free >= LEAST_FREE_BYTES else f"{told}, make room for spills")
+    return Finding(
+        "disk", free >= LEAST_FREE_BYTES, told if free >= LEAST_FREE_BYTES else f"{told}, make room for spills"
+    )
 
 
 def _writable(folder: Path) -> Finding:

@@ -83,5 +83,8 @@ def doctor() -> int:
 
     found = list(findings())
     for finding in found:
-        typer.echo(f"{'ok     ' if finding.is_well else 'MISSING'}  {finding.what}" + (f": {finding.fix}" if finding.fix else ""))
+        typer.echo(
+            f"{'ok     ' if finding.is_well else 'MISSING'}  {finding.what}"
+            + (f": {finding.fix}" if finding.fix else "")
+        )
     return 0 if all(finding.is_well for finding in found) else 3

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.errors import Invalid, Problem
 from repository.project import Project
+
+from pipelines.errors import Invalid, Problem
 
 
 def here() -> Project:

@@ -12,7 +12,9 @@ from cli.project import here
 
 def query(
     sql: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT over the views of the data logs.")],
-    form: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option("--format", help="How to answer.")] = "table",
+    form: Annotated[
+        Literal["table", "csv", "json", "parquet"], typer.Option("--format", help="How to answer.")
+    ] = "table",
     output: Annotated[Path | None, typer.Option(help="A file to write instead of the terminal.")] = None,
     limit_rows: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 100_000,
     timeout_seconds: Annotated[float, typer.Option(min=0.1, help="At most this long.")] = 60.0,

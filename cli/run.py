@@ -41,7 +41,13 @@ def run(
         show.document(report)
     else:
         told(report)
-    return 0 if report["status"] in ("done", "done_with_rejects") else 70 if "a fault of ours" in str(report["error"]) else 1
+    return (
+        0
+        if report["status"] in ("done", "done_with_rejects")
+        else 70
+        if "a fault of ours" in str(report["error"])
+        else 1
+    )
 
 
 def told(report: dict[str, Any]) -> None:
@@ -60,7 +66,7 @@ def told(report: dict[str, Any]) -> None:
     rejected = {name: node["rejected"] for name, node in report["nodes"].items() if node["rejected"]}
     if rejected:
         typer.echo(
-            "rejects: processflow query \"select node, code, message, payload from rejects "
+            'rejects: processflow query "select node, code, message, payload from rejects '
             f"where run = '{report['run']}'\""
         )
 
@@ -110,9 +116,10 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Shows the first records at a node or port. Nothing is sent."""
+    from repository.values import plain
+
     from agent.dry import preview as look
     from agent.prepare import Request
-    from repository.values import plain
 
     found = look(Request(here(), flow, environment, settings(values or [])), place, rows)
     records = [{name: plain(value) for name, value in row.items()} for row in found.to_pylist()]
@@ -123,7 +130,7 @@ def preview(
         typer.echo(f"{len(records)} records" + ("" if records else " came there"))
 
 
-def test(
+def test_flows(
     flows: Annotated[list[str] | None, typer.Argument(metavar="FLOW", help="Flows; without any, all.")] = None,
     environment: EnvironmentName = "local",
     as_json: Json = False,

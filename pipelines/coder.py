@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.coders import typecoders
 
 from pipelines import wire
 
@@ -26,6 +25,3 @@ class BatchCoder(beam.coders.Coder):
 
     def to_type_hint(self) -> type[pa.RecordBatch]:
         return pa.RecordBatch
-
-
-typecoders.registry.register_coder(pa.RecordBatch, BatchCoder)

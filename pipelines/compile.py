@@ -20,7 +20,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipelines import coder as coder  # registers the batches' coder
+from pipelines.coder import BatchCoder
 from pipelines.drive import begin
 from pipelines.errors import Bug
 from pipelines.facts import Facts, Plain
@@ -31,6 +31,9 @@ from pipelines.work import run_splits
 
 Splits = list[dict[str, Any]]
 Pair = tuple[int, dict[str, Any]]
+Link = tuple[str, str]
+
+beam.coders.registry.register_coder(pa.RecordBatch, BatchCoder)
 
 _slots: dict[str, Job] = {}
 _slots_lock = threading.Lock()
@@ -114,7 +117,7 @@ class Settle(beam.DoFn):
 class RunNode(beam.DoFn):
     """Runs one node alone: splits or batches in, batches out by port, facts at the end of the bundle."""
 
-    def __init__(self, source: JobSource, node: str, link: tuple[str, str] | None) -> None:
+    def __init__(self, source: JobSource, node: str, link: Link | None) -> None:
         self._source = source
         self._node = node
         self._link = link
@@ -170,17 +173,16 @@ def compiled_unfused(root: beam.Pipeline, source: JobSource) -> None:
     if job.plan.phases != 1:
         raise Bug("only plans of one phase run unfused")
     splits = (
-        root
-        | "impulse" >> beam.Impulse()
-        | "plan" >> beam.ParDo(PlanSplits(source, True)).with_output_types(Splits)
+        root | "impulse" >> beam.Impulse() | "plan" >> beam.ParDo(PlanSplits(source, True)).with_output_types(Splits)
     )
-    gives: dict[tuple[str, str], beam.PCollection] = {}
-    facts: list[beam.PCollection] = []
+    gives: dict[Link, Any] = {}
+    facts: list[Any] = []
     for station in job.plan.stations.values():
         links = [(node, port) for node, port, target in job.plan.links() if target == station.name]
-        ports = [port for port in station.links if station.links[port]]
-        given: dict[str, list[beam.PCollection]] = {port: [] for port in ports}
-        for link, coming in [(link, gives[link]) for link in dict.fromkeys(links)] or [(None, splits)]:
+        inputs: list[tuple[Link | None, Any]] = [(link, gives[link]) for link in dict.fromkeys(links)]
+        ports = [port for port, targets in station.links.items() if targets]
+        given: dict[str, list[Any]] = {port: [] for port in ports}
+        for link, coming in inputs or [(None, splits)]:
             label = station.name if link is None else f"{station.name} from {link[0]}.{link[1]}"
             outputs = coming | label >> beam.ParDo(RunNode(source, station.name, link)).with_output_types(
                 Pair, **dict.fromkeys(ports, pa.RecordBatch)

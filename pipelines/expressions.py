@@ -264,3 +264,8 @@ def shortened(text: str) -> str:
     """An expression as a message names it."""
     text = " ".join(text.split())
     return f"expression {text!r}" if len(text) <= 60 else f"expression {text[:59] + '…'!r}"
+
+
+def used_columns(expressions: Iterable[str], schema: pa.Schema, sandbox: Sandbox) -> frozenset[str]:
+    """The columns of `schema` that any of the expressions uses."""
+    return frozenset[str]().union(*(each.columns(schema) for each in parse(expressions, sandbox)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -49,7 +49,9 @@ class RejectPolicy(BaseModel):
 
     model_config = MODEL
 
-    fail_above: int | str | None = Field(default=None, examples=[100, "1%"])
+    fail_above: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d+(\.\d+)?%$")] | None = Field(
+        default=None, examples=[100, "1%"]
+    )
     """A count, or a share of the node's input such as `1%`, above which the run fails before anything is published."""
 
     def limit(self, taken: int) -> float | None:

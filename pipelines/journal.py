@@ -76,5 +76,3 @@ def save_published(job: Job, node: str) -> None:
 
 def is_published(job: Job, node: str) -> bool:
     return bool(read(job.journal / f"published-{node}"))
-
-

@@ -16,8 +16,8 @@ from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Writer
 from pipelines.plan import Station
-from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
 from pipelines.reading import read_split
+from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
 from pipelines.retry import attempts
 from pipelines.sandbox import Sandbox
 from pipelines.tap import Tap

@@ -159,10 +159,9 @@ def keep_snapshots(planned: Plan, flow: Flow) -> Plan:
         planned,
         {
             station.name: {
-                "snapshots": {
-                    port: station.spec.snapshot or flow.settings.snapshots
-                    for port in station.spec.config.ports()
-                }
+                "snapshots": dict.fromkeys(
+                    station.spec.config.ports(), station.spec.snapshot or flow.settings.snapshots
+                )
             }
             for station in planned.stations.values()
         },
@@ -172,7 +171,7 @@ def keep_snapshots(planned: Plan, flow: Flow) -> Plan:
 def prune_columns(planned: Plan, sandbox: Sandbox) -> Plan:
     """Each get reads only columns that something downstream needs; all of them where its snapshot is to be whole."""
     wanted: dict[str, frozenset[str] | None] = {}
-    for station in reversed(planned.stations.values()):
+    for station in reversed(list(planned.stations.values())):
         asked = _asked(station, planned, wanted)
         config = station.spec.config
         if isinstance(config, Transform):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -20,6 +20,13 @@ class Finding:
     passed: bool
     observed: Any
     message: str
+    severity: Literal["error", "warning", "info"] = "error"
+    """What a broken rule does: `error` fails the run before anything is published, the others are only logged."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether the run must not go on."""
+        return not self.passed and self.severity == "error"
 
 
 @runtime_checkable

@@ -147,13 +147,14 @@ def _behind(chunk: Chunk, done: int) -> Chunk:
     malformed = chunk.malformed
     if malformed is not None:
         left = [index for index, ordinal in enumerate(malformed.ordinals) if ordinal > done]
-        malformed = Malformed(*([list(column)[index] for index in left] for column in _columns(malformed)))
+        malformed = Malformed(
+            [malformed.texts[index] for index in left],
+            [malformed.codes[index] for index in left],
+            [malformed.messages[index] for index in left],
+            [malformed.ordinals[index] for index in left],
+        )
     rows = pa.array(keep, pa.int64())
     return Chunk(chunk.batch.take(rows), 0, pa.array(ordinals[keep], pa.int64()), malformed, chunk.position)
-
-
-def _columns(malformed: Malformed) -> tuple[object, ...]:
-    return malformed.texts, malformed.codes, malformed.messages, malformed.ordinals
 
 
 def _malformed(malformed: Malformed, base: int) -> tuple[pa.RecordBatch, Rejects]:

@@ -93,7 +93,9 @@ def _check_balance(job: Job, phase: int, whole: Facts) -> None:
     links = [link for link in job.plan.links() if link[2] in here]
     wrong = list(imbalances(so_far, links, nodes=here, pending=True))
     if wrong:
-        raise Failed("the ledger does not balance: " + "; ".join(wrong) + "; nothing staged in this phase was published")
+        raise Failed(
+            "the ledger does not balance: " + "; ".join(wrong) + "; nothing staged in this phase was published"
+        )
 
 
 def _check_thresholds(job: Job, phase: int, whole: Facts) -> None:

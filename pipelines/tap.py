@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,12 @@ class TapPlan:
     run: str
     snapshots: Mapping[str, str]
     """Per `node.port` its policy: `auto`, `none`, `sample`, `all`."""
+    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Per node the columns whose values name a record to people, where they are known."""
+    mask: tuple[str, ...] = ()
+    """Columns whose values no data log may show: `***` stands for each value, null stays null."""
+    exclude: tuple[str, ...] = ()
+    """Columns that no data log keeps."""
 
 
 class Tap(Protocol):

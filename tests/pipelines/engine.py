@@ -64,7 +64,7 @@ def plan_of(*specs: NodeSpec) -> Plan:
     for node in specs:
         rejected = MALFORMED if isinstance(node.config, Get) else NUMBERS
         inputs[node.name] = NUMBERS
-        outputs[node.name] = {port: NUMBERS for port in node.config.ports()} | {"rejected": rejected_schema(rejected)}
+        outputs[node.name] = dict.fromkeys(node.config.ports(), NUMBERS) | {"rejected": rejected_schema(rejected)}
     return number_phases(number_sources(lay(flow, inputs, outputs), flow), flow)
 
 
@@ -96,5 +96,3 @@ def outcome_of(job: Job) -> dict[str, Any]:
 
 def _without_time(plain: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in ("seconds", "batches")}
-
-

@@ -75,9 +75,7 @@ class Numbers(Get):
         bad = [n for n in numbers if self.malformed_each and n % self.malformed_each == 0]
         good = [n for n in numbers if n not in bad]
         batch = pa.record_batch([pa.array(good, pa.int64())], schema=NUMBERS)
-        malformed = Malformed(
-            [str(n) for n in bad], ["odd"] * len(bad), ["no"] * len(bad), [n - start for n in bad]
-        )
+        malformed = Malformed([str(n) for n in bad], ["odd"] * len(bad), ["no"] * len(bad), [n - start for n in bad])
         return Chunk(batch, ordinals=pa.array([n - start for n in good], pa.int64()), malformed=malformed)
 
 

@@ -135,7 +135,7 @@ def test_a_node_that_loses_a_record_turns_the_run_red_before_anything_is_publish
         spec("heap", Heap(path="heap.txt"), "sift.odd", "sift.rest"),
     )
 
-    with pytest.raises(Failed, match="node 'sift': 50 in .* 1 records are missing"):
+    with pytest.raises(Failed, match=r"node 'sift': 50 in .* 1 records are missing"):
         Executor().run(job_of(plan, tmp_path))
 
     assert heap(tmp_path) == []
