@@ -11,7 +11,6 @@ from pathlib import Path
 from pipelines.check import Checked, check
 from repository.project import Project
 
-from pipelines.environment import Environment
 from pipelines.environmentfile import load_environment
 from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow
@@ -77,16 +76,12 @@ def check_flow(request: Request, now: datetime | None = None) -> Examined:
     Raises:
         Invalid: the text is no flow, or the environment or a parameter's value is wrong.
     """
-    environment = _environment(request)
     path = flow_path(request.project, request.flow)
     flow = load(path)
-    started = now or datetime.now(UTC)
-    scope = Scope(
-        project=request.project.folder, environment=environment, now=started, flow=flow.name, version=flow.version
-    )
+    scope = replace(scope_of(request, now), flow=flow.name, version=flow.version)
     sandbox = Sandbox.borrow(scope)
     try:
-        scope = replace(scope, values=values(flow, environment, request.values, sandbox))
+        scope = replace(scope, values=values(flow, scope.environment, request.values, sandbox))
     finally:
         sandbox.give_back()
     return Examined(flow, path.read_text(encoding="utf-8"), check(flow, scope, path), scope)
@@ -111,14 +106,19 @@ def prepare(request: Request, now: datetime | None = None) -> Prepared:
     return Prepared(flow, examined.text, checked, scope, planned)
 
 
-def _environment(request: Request) -> Environment:
+def scope_of(request: Request, now: datetime | None = None) -> Scope:
+    """Where and when a request would run.
+
+    Raises:
+        Invalid: the environment is unknown or wrong, or its runner is not at hand.
+    """
     environment = load_environment(request.project.folder, request.environment)
     name = request.runner or environment.runner.name
     if name != "direct":
         raise Invalid(
             Problem("", 0, 0, f"runner {name!r} is not at hand in environment {environment.name}", "use direct")
         )
-    return environment
+    return Scope(project=request.project.folder, environment=environment, now=now or datetime.now(UTC))
 
 
 def job_of(

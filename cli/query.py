@@ -10,7 +10,7 @@ import typer
 from cli.project import here
 
 
-def query(
+def ask(
     sql: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT over the views of the data logs.")],
     form: Annotated[
         Literal["table", "csv", "json", "parquet"], typer.Option("--format", help="How to answer.")
@@ -20,6 +20,10 @@ def query(
     timeout_seconds: Annotated[float, typer.Option(min=0.1, help="At most this long.")] = 60.0,
 ) -> None:
     """Answers one SELECT over runs, nodes, records, rejects, deliveries and transactions."""
-    from repository.query import Limits, answer
+    from repository.query import Limits, query
 
-    answer(here().lake, sql, Limits(rows=limit_rows, seconds=timeout_seconds), form, output)
+    answer = query(here().lake, sql, Limits(rows=limit_rows, seconds=timeout_seconds), form, output)
+    if answer.truncated:
+        typer.echo(f"only the first {limit_rows:,} rows; --limit-rows raises that", err=True)
+    if output is not None:
+        typer.echo(f"wrote {answer.rows:,} rows to {output}", err=True)
