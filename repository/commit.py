@@ -1,0 +1,229 @@
+"""Makes a run's data logs visible: gathers what its taps kept, writes it as Parquet, and announces it by one manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.records import ROW_ID
+from repository.columns import Columns
+from repository.manifest import (
+    COMMITS,
+    LOOSE_RUNS,
+    UNFINISHED,
+    Commit,
+    File,
+    commit_of,
+    is_committed,
+    locked,
+    loose,
+    safe,
+    write,
+    write_merged,
+)
+from repository.pieces import AT, by_schema, unpack
+from repository.port import AUTO_BYTES, AUTO_ROWS
+from repository.sample import sampled
+from repository.spill import encoding, records_table, with_constants
+from repository.tables import REPORTED, Row, node_rows, run_row
+
+TOGETHER_BYTES = 1 << 20
+"""Payloads smaller than this share a run's file; larger ones have one of their own."""
+PLAIN_TABLES = ("deliveries", "transactions")
+
+Payload = tuple[str, pa.Table, Columns]
+"""A payload's name, its rows with head columns, its columns."""
+
+
+def commit(root: Path, report: Mapping[str, Any], pieces: Sequence[Mapping[str, Any]]) -> None:
+    """Makes a run's logs visible in one step. Again after a crash it finishes what was begun, or does nothing."""
+    run, flow = report["run"], report["flow"]
+    folder = root / COMMITS
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_committed(root, run, str(report["started"])):
+        return
+    place = Place(root, run, flow, str(report["started"])[:10])
+    intent = folder / f"{safe(run)}.json{UNFINISHED}"
+    if intent.exists():
+        place.clear({Path(piece["parquet"]).stem for piece in pieces if "parquet" in piece})
+    intent.touch()
+    constants = {"run": run, "flow": flow, "version": str(report.get("version", ""))}
+    files = [*_moved(place, pieces)]
+    for table in ("records", "rejects"):
+        files += _write_payloads(place, table, _payloads(constants, table, pieces))
+    for table in PLAIN_TABLES:
+        files += _write_plain(place, table, constants, pieces)
+    place.settle()
+    write(root, Commit(run, flow, tuple(files), {"runs": [run_row(report)], "nodes": node_rows(report)}))
+    merge(root)
+
+
+class Place:
+    """Where a run's files go, hive-partitioned, and which have been written."""
+
+    def __init__(self, root: Path, run: str, flow: str, date: str) -> None:
+        self._root = root
+        self._run = safe(run)
+        self._partition = f"flow={safe(flow)}/date={date}"
+        self._written: list[Path] = []
+
+    def path(self, table: str, suffix: str = "") -> tuple[Path, str]:
+        """A file's path, and its name in the manifest."""
+        name = f"{table}/{self._partition}/{self._run}{suffix}.parquet"
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._written.append(path)
+        return path, name
+
+    def clear(self, moved: set[str]) -> None:
+        """Removes what a commit that did not end has written, but for the files `moved` from the staging folder."""
+        for table in ("records", "rejects", *PLAIN_TABLES):
+            for path in (self._root / table / self._partition).glob(f"{_literal(self._run)}[.~]*"):
+                if path.name.partition("~")[2].removesuffix(".parquet") not in moved:
+                    path.unlink()
+
+    def settle(self) -> None:
+        """Waits until all that was written is on disk. Several at a time: each waits for the same disk."""
+        if self._written:
+            with ThreadPoolExecutor(min(8, len(self._written))) as pool:
+                list(pool.map(_sync, self._written))
+
+
+def _literal(name: str) -> str:
+    """A name as a pattern that matches just it."""
+    return "".join(f"[{letter}]" if letter in "[]*?" else letter for letter in name)
+
+
+def merge(root: Path, most: int = LOOSE_RUNS) -> None:
+    """Merges the manifests of single runs once there are more than `most`, and their rows into Parquet files."""
+    if len(loose(root)) <= most:
+        return
+    with locked(root) as alone:
+        if not alone:
+            return
+        paths = loose(root)
+        commits = [commit_of(path.read_text("utf-8")) for path in paths]
+        tables = {}
+        for table, columns in REPORTED.items():
+            rows = [row for each in commits for row in each.rows[table]]
+            name = f"{table}/{safe(commits[-1].run)}.merged.parquet"
+            (root / table).mkdir(exist_ok=True)
+            pq.write_table(reported_table(rows, columns), root / name)
+            _sync(root / name)
+            tables[table] = name
+        write_merged(root, commits, tables)
+        for path in paths:
+            path.unlink()
+
+
+def reported_table(rows: Sequence[Row], columns: Mapping[str, str]) -> pa.Table:
+    """Rows of `runs` or `nodes` as Arrow."""
+    kinds = {"BOOLEAN": pa.bool_(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
+    arrays = {}
+    for name, kind in columns.items():
+        values = [row[name] for row in rows]
+        if kind == "JSON":
+            values = [None if value is None else json.dumps(value, default=str, ensure_ascii=False) for value in values]
+        array = pa.array(values, kinds.get(kind, pa.string()))
+        arrays[name] = array.cast(pa.timestamp("us", tz="UTC")) if kind == "TIMESTAMPTZ" else array
+    return pa.table(arrays)
+
+
+def _payloads(constants: Mapping[str, str], table: str, pieces: Sequence[Mapping[str, Any]]) -> Iterable[Payload]:
+    """What taps kept in memory, gathered by port: the policy is decided once more, over all taps."""
+    ports: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for piece in pieces:
+        if piece["table"] == table and "parquet" not in piece:
+            ports.setdefault((piece["node"], piece["port"]), []).append(piece)
+    for (node, port), some in ports.items():
+        name, head = node, {**constants, "node": node}
+        if table == "records":
+            name, head = f"{node}.{port}", {**head, "port": port}
+        for batch in by_schema(_kept(some)):
+            ordered = batch.sort_by([(ROW_ID, "ascending"), (AT, "ascending")])
+            rows, columns = records_table(head, name, ordered, is_reject=table == "rejects")
+            yield name, rows, columns
+
+
+def _kept(pieces: Sequence[Mapping[str, Any]]) -> Iterable[pa.RecordBatch]:
+    batches = (batch for piece in pieces for batch in unpack(piece))
+    rows, size = sum(piece["rows"] for piece in pieces), sum(piece["bytes"] for piece in pieces)
+    whole = all(piece["whole"] for piece in pieces)
+    if whole and (pieces[0]["policy"] == "all" or (rows < AUTO_ROWS and size < AUTO_BYTES)):
+        return batches
+    return sampled(batches)
+
+
+def _write_payloads(place: Place, table: str, payloads: Iterable[Payload]) -> Iterable[File]:
+    """Writes small payloads into one file side by side, each as a column of structs, and large ones by themselves."""
+    small: list[Payload] = []
+    number = 0
+    for name, rows, columns in payloads:
+        is_second = any(name == known for known, _, _ in small)
+        if rows.nbytes > TOGETHER_BYTES or is_second:
+            number += 1
+            yield _write_table(place, table, f"~{number}", rows, {name: columns})
+        else:
+            small.append((name, rows, columns))
+    if small:
+        together = pa.concat_tables([rows for _, rows, _ in small], promote_options="default")
+        yield _write_table(place, table, "", together, {name: columns for name, _, columns in small})
+
+
+def _write_plain(
+    place: Place, table: str, constants: Mapping[str, str], pieces: Sequence[Mapping[str, Any]]
+) -> Iterable[File]:
+    batches = [
+        batch for piece in pieces if piece["table"] == table and "parquet" not in piece for batch in unpack(piece)
+    ]
+    if batches:
+        rows = pa.concat_tables([with_constants(constants, batch) for batch in batches])
+        yield _write_table(place, table, "", rows, {})
+
+
+def _write_table(place: Place, table: str, suffix: str, rows: pa.Table, payloads: dict[str, Columns]) -> File:
+    path, name = place.path(table, suffix)
+    partial = path.with_name(path.name + UNFINISHED)
+    pq.write_table(rows, partial, **encoding(rows))
+    partial.replace(path)
+    return File(table, name, rows.num_rows, payloads)
+
+
+def _moved(place: Place, pieces: Sequence[Mapping[str, Any]]) -> Iterable[File]:
+    """Finished files leave the staging folder for the lake; those moved before a crash are there already."""
+    for piece in pieces:
+        if "parquet" in piece:
+            source = Path(piece["parquet"])
+            path, name = place.path(piece["table"], f"~{source.stem}")
+            if source.exists():
+                _move(source, path)
+            yield File(piece["table"], name, piece["rows"], json.loads(piece["payloads"]))
+
+
+def _move(source: Path, target: Path, rename: Callable[[Path, Path], Any] = os.replace) -> None:
+    """Renames; where the lake is on another disk, copies beside the target and renames there."""
+    try:
+        rename(source, target)
+    except OSError:
+        partial = target.with_name(target.name + UNFINISHED)
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+        with contextlib.suppress(OSError):
+            source.unlink()
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
