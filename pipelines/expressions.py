@@ -26,6 +26,7 @@ from pipelines.wording import ONE_RECORD, explained, one_line
 Expression = Annotated[str, Field(json_schema_extra={"format": "duckdb-expression"})]
 """A scalar expression in DuckDB SQL over the columns of the input; `$name` is a parameter or variable."""
 
+NO_CONDITION = ("gives {}, not true or false", "compare it with something, such as x > 0 or x is not null")
 SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -255,8 +256,8 @@ def check_expressions(
     for name in conditions:
         kind = bound.schema.field(name).type if name in bound.schema.names else pa.bool_()
         if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
-            what = f"{shortened(expressions[name])} gives {kind}, not true or false"
-            report(places.get(name, (name,)), what, "compare it with something, such as x > 0 or x is not null")
+            what, fix = NO_CONDITION
+            report(places.get(name, (name,)), f"{shortened(expressions[name])} {what.format(kind)}", fix)
     return bound
 
 

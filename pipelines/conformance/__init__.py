@@ -1,0 +1,33 @@
+"""What every node type must keep to, ours or a stranger's, as test classes for pytest.
+
+    from pipelines.conformance import TransformConformance
+    from my_nodes.shout import Shout
+
+
+    class TestShout(TransformConformance):
+        node = Shout
+
+The node's examples are the data. Where they need more than files in the project folder (a database, a server), override
+`prepare`; for a get, `grow` lets records arrive; for a post, `delivered` reads the target.
+"""
+
+import pytest
+
+# before they are imported, so that what fails shows its values
+pytest.register_assert_rewrite(*(f"{__name__}.{each}" for each in ("examples", "gets", "nodes", "posts", "transforms")))
+
+from pipelines.conformance.examples import batch_of, run_example, same_records  # noqa: E402
+from pipelines.conformance.gets import GetConformance  # noqa: E402
+from pipelines.conformance.nodes import NodeConformance  # noqa: E402
+from pipelines.conformance.posts import PostConformance  # noqa: E402
+from pipelines.conformance.transforms import TransformConformance  # noqa: E402
+
+__all__ = [
+    "GetConformance",
+    "NodeConformance",
+    "PostConformance",
+    "TransformConformance",
+    "batch_of",
+    "run_example",
+    "same_records",
+]

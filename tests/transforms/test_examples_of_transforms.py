@@ -1,0 +1,24 @@
+"""Every transform of the house is held to the contract, its examples as data."""
+
+from __future__ import annotations
+
+import pkgutil
+
+import pytest
+
+import transforms
+from pipelines.conformance import NodeConformance, TransformConformance
+from pipelines.node import Start
+from pipelines.registry import node_type
+
+VERBS = [module.name for module in pkgutil.iter_modules(transforms.__path__)]
+
+for _name in VERBS:
+    _kind = node_type(_name)
+    _suite: type[NodeConformance] = NodeConformance if issubclass(_kind, Start) else TransformConformance
+    globals()[f"Test{_name.capitalize()}"] = type(f"Test{_name.capitalize()}", (_suite,), {"node": _kind})
+
+
+@pytest.mark.parametrize("name", ["start", "end", "map", "filter", "decide", "merge"])
+def test_the_house_has_the_node_types_that_flows_are_made_of(name: str) -> None:
+    assert name in VERBS
