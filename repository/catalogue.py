@@ -1,0 +1,250 @@
+"""The catalogue: runs in progress and ended, where each source goes on reading, and the text of every flow version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipelines.errors import Bug, Invalid, Unavailable
+from repository.owner import Owner, this_process
+from repository.schema import positions, runs, versions
+from repository.store import Store
+
+Json = Any
+RUNNING = "running"
+SILENT_SECONDS = 60.0
+"""A run of another machine whose owner has said nothing for so long is taken for dead."""
+
+
+Line = dict[str, Any]
+"""A run as lists show it: plain values, times as ISO 8601 text."""
+
+
+class Catalogue:
+    """What was deployed and what happened, in an SQL database that several processes may use at once."""
+
+    def __init__(self, url: str) -> None:
+        self._store = Store(url)
+
+    def close(self) -> None:
+        """Lets the database go."""
+        self._store.close()
+
+    def begin_run(
+        self,
+        run: str,
+        flow: str,
+        version: str,
+        environment: str,
+        started: datetime,
+        *,
+        trigger: str = "hand",
+        parameters: Mapping[str, Json] | None = None,
+        owner: Owner | None = None,
+    ) -> None:
+        """Writes down that a run has begun, and who runs it (this process, where nobody else is named).
+
+        Raises:
+            Unavailable: a run of this flow is in progress in this environment.
+        """
+        values = {
+            "run": run,
+            "flow": flow,
+            "version": version,
+            "environment": environment,
+            "trigger": trigger,
+            "status": RUNNING,
+            "started": started,
+            "heartbeat": datetime.now(UTC),
+            "parameters": dict(parameters or {}),
+            **_owned(owner or this_process()),
+        }
+        same = (runs.c.flow == flow, runs.c.environment == environment, runs.c.status == RUNNING)
+        with self._store.writing() as connection:
+            other = connection.execute(sa.select(runs).where(*same)).mappings().first()
+            if other is not None:
+                raise Unavailable(
+                    f"flow {flow!r} is already running in environment {environment!r}: run {other['run']} since "
+                    f"{other['started'].isoformat(timespec='seconds')}, process {other['owner_pid']} on "
+                    f"{other['owner_host']}; wait for its end, or cancel it"
+                )
+            connection.execute(sa.insert(runs).values(values))
+
+    def end_run(self, run: str, report: Mapping[str, Json], moved: Mapping[str, Json] | None = None) -> bool:
+        """Ends a run and moves its positions (per node), both or neither. False: it had ended before, nothing was done."""
+        ended = _moment(report.get("ended")) or datetime.now(UTC)
+        values = {"status": report["status"], "ended": ended, "error": report.get("error"), "report": dict(report)}
+        with self._store.writing() as connection:
+            state = connection.execute(sa.select(runs).where(runs.c.run == run)).mappings().first()
+            if state is None:
+                raise Bug(f"run {run!r} ends, but never began in this catalogue")
+            if state["status"] != RUNNING:
+                return False
+            connection.execute(sa.update(runs).where(runs.c.run == run).values(values))
+            for node, position in (moved or {}).items():
+                _move(connection, (state["environment"], state["flow"], node), position, run, ended)
+        return True
+
+    def fail_run(self, run: str, error: str) -> dict[str, Json]:
+        """Ends a run that left nothing to report but why."""
+        with self._store.reading() as connection:
+            state = connection.execute(sa.select(runs).where(runs.c.run == run)).mappings().one()
+        ended = datetime.now(UTC)
+        report = {
+            **_line(state),
+            "status": "failed",
+            "balanced": False,
+            "ended": ended.isoformat(),
+            "seconds": _seconds(state["started"], ended),
+            "delivery": {},
+            "error": error,
+            "nodes": {},
+        }
+        self.end_run(run, report)
+        return report
+
+    def beat(self, run: str, at: datetime | None = None) -> None:
+        """Says that the run's owner is alive."""
+        with self._store.writing() as connection:
+            connection.execute(sa.update(runs).where(runs.c.run == run).values(heartbeat=at or datetime.now(UTC)))
+
+    def positions(self, flow: str, environment: str) -> dict[str, Json]:
+        """Per node of a flow where it goes on reading."""
+        wanted = sa.select(positions.c.node, positions.c.position).where(
+            positions.c.flow == flow, positions.c.environment == environment
+        )
+        with self._store.reading() as connection:
+            return {row.node: row.position for row in connection.execute(wanted)}
+
+    def forget_positions(self, flow: str, environment: str, nodes: Sequence[str] | None = None) -> int:
+        """Lets the flow's sources (or just these nodes) begin anew; how many had a position."""
+        where = [positions.c.flow == flow, positions.c.environment == environment]
+        if nodes is not None:
+            where.append(positions.c.node.in_(nodes))
+        with self._store.writing() as connection:
+            return connection.execute(sa.delete(positions).where(*where)).rowcount
+
+    def dead_runs(self, now: datetime | None = None, owner: Owner | None = None) -> list[str]:
+        """Takes over the runs in progress whose owner is gone: a process of this machine that ended, or one elsewhere
+        that fell silent. Of several processes that ask, one gets each run."""
+        silent = (now or datetime.now(UTC)) - timedelta(seconds=SILENT_SECONDS)
+        with self._store.reading() as connection:
+            states = connection.execute(sa.select(runs).where(runs.c.status == RUNNING)).mappings().all()
+        return [state["run"] for state in states if _is_dead(state, silent) and self._adopt(state, owner)]
+
+    def _adopt(self, state: sa.RowMapping, owner: Owner | None) -> bool:
+        unchanged = [
+            runs.c[name] == state[name] for name in ("run", "status", "owner_host", "owner_pid", "owner_since")
+        ]
+        new = {"heartbeat": datetime.now(UTC), **_owned(owner or this_process())}
+        with self._store.writing() as connection:
+            return connection.execute(sa.update(runs).where(*unchanged).values(new)).rowcount == 1
+
+    def runs(
+        self,
+        *,
+        flow: str | None = None,
+        environment: str | None = None,
+        status: str | None = None,
+        limit: int | None = 50,
+    ) -> list[Line]:
+        """The runs, latest first."""
+        wanted = sa.select(runs).order_by(runs.c.started.desc(), runs.c.run.desc()).limit(limit)
+        for column, value in ((runs.c.flow, flow), (runs.c.environment, environment), (runs.c.status, status)):
+            wanted = wanted if value is None else wanted.where(column == value)
+        with self._store.reading() as connection:
+            return [_line(row) for row in connection.execute(wanted).mappings()]
+
+    def report(self, name: str) -> dict[str, Json]:
+        """The report of a run, by its id, by the beginning of it that no other run has, or `last`.
+
+        A run in progress has no counts yet: its report says that it is running, since when and where.
+        """
+        run = self._named(name)
+        with self._store.reading() as connection:
+            state = connection.execute(sa.select(runs).where(runs.c.run == run)).mappings().one()
+        known = {**_line(state), "balanced": None, "delivery": {}, "nodes": {}}
+        return {**known, **(state["report"] or {})}
+
+    def _named(self, name: str) -> str:
+        """The run that a person means."""
+        if name == "last":
+            latest = self.runs(limit=1)
+            if not latest:
+                raise Invalid("there is no run yet; start one with `processflow run FLOW`")
+            return str(latest[0]["run"])
+        begins = runs.c.run.startswith(name, autoescape=True)
+        with self._store.reading() as connection:
+            found = list(
+                connection.execute(sa.select(runs.c.run).where(begins).order_by(runs.c.run).limit(5)).scalars()
+            )
+        if name in found or len(found) == 1:
+            return name if name in found else str(found[0])
+        if found:
+            raise Invalid(f"several runs begin with {name!r}: {', '.join(found)}; write more of it")
+        there = ", ".join(line["run"] for line in self.runs(limit=5)) or "none"
+        raise Invalid(f"there is no run {name!r}; the latest are: {there}")
+
+    def keep_version(self, flow: str, version: str, text: str, at: datetime | None = None) -> None:
+        """Keeps the text of a flow's version, the first time it is seen."""
+        known = sa.select(versions.c.version).where(versions.c.flow == flow, versions.c.version == version)
+        with self._store.reading() as connection:
+            if connection.execute(known).first():
+                return
+        with self._store.writing() as connection:
+            if not connection.execute(known).first():
+                values = {"flow": flow, "version": version, "text": text, "first_seen": at or datetime.now(UTC)}
+                connection.execute(sa.insert(versions).values(values))
+
+    def version_text(self, flow: str, version: str) -> str:
+        """The text of a flow as it was in a version."""
+        wanted = sa.select(versions.c.text).where(versions.c.flow == flow, versions.c.version == version)
+        with self._store.reading() as connection:
+            text = connection.execute(wanted).scalar()
+        if text is None:
+            raise Invalid(f"flow {flow!r} has no version {version!r} in this catalogue")
+        return str(text)
+
+
+def _move(connection: sa.Connection, place: tuple[str, str, str], position: Json, run: str, at: datetime) -> None:
+    environment, flow, node = place
+    key = {"environment": environment, "flow": flow, "node": node}
+    connection.execute(sa.delete(positions).where(*(positions.c[name] == value for name, value in key.items())))
+    connection.execute(sa.insert(positions).values(**key, position=position, run=run, at=at))
+
+
+def _owned(owner: Owner) -> dict[str, str | int]:
+    return {"owner_host": owner.host, "owner_pid": owner.pid, "owner_since": owner.since}
+
+
+def _is_dead(state: sa.RowMapping, silent: datetime) -> bool:
+    owner = Owner(state["owner_host"], state["owner_pid"], state["owner_since"])
+    return not owner.is_alive if owner.is_here else bool(state["heartbeat"] < silent)
+
+
+def _line(state: sa.RowMapping) -> Line:
+    ended = state["ended"]
+    return {
+        "run": state["run"],
+        "flow": state["flow"],
+        "version": state["version"],
+        "environment": state["environment"],
+        "trigger": state["trigger"],
+        "status": state["status"],
+        "started": state["started"].isoformat(),
+        "ended": ended.isoformat() if ended else None,
+        "seconds": _seconds(state["started"], ended) if ended else None,
+        "error": state["error"],
+        "parameters": state["parameters"],
+    }
+
+
+def _seconds(started: datetime, ended: datetime) -> float:
+    return round((ended - started).total_seconds(), 3)
+
+
+def _moment(text: Any) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else text
