@@ -6,18 +6,19 @@ An adapter says how its database is opened, what its tables look like and how a 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import ClassVar, Protocol
 
 import pyarrow as pa
 
 from pipelines import positions
 from pipelines.errors import Invalid, Unavailable
-from pipelines.node import Get, Json, Report, Schemas
+from pipelines.node import Chunk, Get, Json, Report, Schemas, Split, SplitPlan, Want
 from pipelines.positions import Reach
 from pipelines.scope import Scope
-from pipelines.tables import Column, Names, Relation, as_list, is_number, named, relation, suggestion
+from pipelines.tables import Column, Names, Relation, arrow_type_of, as_list, is_number, named, relation, suggestion
 
 SEEN = "__seen"
 """The temporary table of keys that a boundary span reads or leaves out."""
@@ -43,6 +44,12 @@ class Reader(Protocol):
 
     def keep(self, keys: Sequence[Sequence[object]]) -> None:
         """Puts keys into the temporary table `SEEN`, columns `k0`, `k1`, …"""
+
+    def splits(self, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
+        """Cuts what `get` reads into splits, each of one of the spans; those marked are worth cutting."""
+
+    def read(self, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+        """The records of a split, by ascending ordinal."""
 
 
 class TableGet(Get):
@@ -71,15 +78,25 @@ class TableGet(Get):
     def reader(self, scope: Scope) -> AbstractContextManager[Reader]:
         """The database opened for reading."""
 
-    @abstractmethod
-    def typed(self, column: Column, wanted: str | None) -> Column:
-        """The column as this get reads it; `wanted` is a DuckDB type from `columns`."""
-
     def relation(self) -> Relation:
         return relation(self.table, self.query)
 
     def later(self, one: Json, other: Json) -> Json:
         return positions.later(one, other)
+
+    def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
+        with self.reader(scope) as reader:
+            if self.cursor is None:
+                return SplitPlan(tuple(reader.splits(self, [({}, True)])))
+            reach, note = self.reach(reader, scope, position)
+            spans = [(span.to_json(), False) for span in reach.edges]
+            if reach.bulk is not None:
+                spans.insert(0, (reach.bulk.to_json(), position is None))
+            return SplitPlan(tuple(reader.splits(self, spans)), reach.position, note)
+
+    def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+        with self.reader(scope) as reader:
+            yield from reader.read(self, split, schema, scope, want)
 
     def values(self, scope: Scope) -> dict[str, object]:
         """What the parameters of `where` and `query` are bound to."""
@@ -133,11 +150,14 @@ class TableGet(Get):
     def picked(self, there: Sequence[Column]) -> list[Column]:
         """The columns that are read, in the order they are asked for."""
         if self.columns is None:
-            return [self.typed(column, None) for column in there]
+            return list(there)
         types = self.columns if isinstance(self.columns, dict) else {}
         by_name = {column.name: column for column in there}
-        wanted = [name for name in as_list(self.columns) if name in by_name]
-        return [self.typed(by_name[name], types.get(name)) for name in wanted]
+        wanted = [by_name[name] for name in as_list(self.columns) if name in by_name]
+        return [
+            replace(column, type=arrow_type_of(types[column.name])) if column.name in types else column
+            for column in wanted
+        ]
 
     def reach(self, reader: Reader, scope: Scope, after: Json) -> tuple[Reach, str]:
         """What to read by cursor after a position, and a sentence about it."""

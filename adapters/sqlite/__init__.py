@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,11 +11,11 @@ from pydantic import Field
 
 from adapters.sqlite import reading, values, writing
 from pipelines import environment
-from pipelines.node import Chunk, Example, Json, SplitPlan, Want
+from pipelines.node import Example
 from pipelines.scope import Scope
 from pipelines.tableget import TableGet
 from pipelines.tablepost import TablePost, Work
-from pipelines.tables import Column, Table, arrow_type_of
+from pipelines.tables import Column, Table
 
 
 class Connection(environment.Connection):
@@ -59,23 +58,6 @@ class Get(TableGet):
     def reader(self, scope: Scope) -> AbstractContextManager[reading.SqliteReader]:
         connection = scope.connection(self.connection, Connection)
         return reading.reader(scope.path(connection.path), connection.lock_seconds)
-
-    def typed(self, column: Column, wanted: str | None) -> Column:
-        return column if wanted is None else Column(column.name, column.declared, arrow_type_of(wanted))
-
-    def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
-        with self.reader(scope) as reader:
-            if self.cursor is None:
-                return SplitPlan(tuple(reading.splits(reader, self, [({}, True)])), None)
-            reach, note = self.reach(reader, scope, position)
-            spans = [(span.to_json(), False) for span in reach.edges]
-            if reach.bulk is not None:
-                spans.insert(0, (reach.bulk.to_json(), position is None))
-            return SplitPlan(tuple(reading.splits(reader, self, spans)), reach.position, note)
-
-    def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
-        with self.reader(scope) as reader:
-            yield from reading.read(reader, self, split, schema, scope, want)
 
 
 class Post(TablePost):

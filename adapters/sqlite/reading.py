@@ -100,6 +100,12 @@ class SqliteReader:
                 columns.append(Column(str(column), str(declared), kind, must, hidden not in (2, 3)))
         return columns
 
+    def splits(self, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
+        return splits(self, get, spans)
+
+    def read(self, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+        return read(self, get, split, schema, scope, want)
+
     def _described(self, get: TableGet) -> list[Column]:
         if get.query is None:
             found = self.table_columns(str(get.table))
