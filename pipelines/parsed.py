@@ -151,7 +151,8 @@ def _parsed(text: str, plain: dict[str, Any], enclosed: dict[str, Any]) -> Parse
 def _unread(text: str, error: str) -> Parsed:
     if error.startswith("Only SELECT statements"):
         return Parsed(text, *A_STATEMENT)
-    return Parsed(text, f"is no expression of DuckDB's SQL: {one_line(error)}", "see DuckDB's SQL reference")
+    what = f"is no expression of DuckDB's SQL: {one_line(error)}"
+    return Parsed(text, what, 'a column called like a word of SQL stands in double quotes, such as "order"')
 
 
 def _taken_apart(text: str, tree: dict[str, Any]) -> Parsed:
