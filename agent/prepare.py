@@ -60,7 +60,7 @@ def flow_path(project: Project, flow: str) -> Path:
     """The file of a flow given by name or path."""
     for path in (Path(flow), project.folder / "flows" / f"{flow}.yaml", project.folder / "flows" / f"{flow}.yml"):
         if path.suffix in (".yaml", ".yml") and path.is_file():
-            return path
+            return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     there = ", ".join(sorted(file.stem for file in (project.folder / "flows").glob("*.y*ml"))) or "none"
     raise Invalid(f"no flow is called {flow!r} in {project.folder / 'flows'}; there are: {there}")
 

@@ -10,6 +10,7 @@ from pipelines.facts import Facts
 from pipelines.job import Job
 from pipelines.ledger import Counts, Ledger, imbalances
 from pipelines.node import Post
+from pipelines.plan import Station
 
 Report = dict[str, Any]
 
@@ -40,20 +41,22 @@ def report(
         "started": job.scope.now.isoformat(),
         "ended": ended.isoformat(),
         "seconds": round((ended - job.scope.now).total_seconds(), 3),
-        "parameters": {name: _plain(value) for name, value in job.scope.values.items()},
+        "parameters": plain_values(job.scope.values),
         "delivery": dict(delivery),
         "error": error,
         "nodes": {
-            name: node_report(station.spec.type, facts.ledger.of(name), isinstance(station.spec.config, Post))
+            name: node_report(station, facts.ledger.of(name), "failed" if error else "done")
             for name, station in job.plan.stations.items()
         },
     }
 
 
-def node_report(kind: str, counts: Counts, is_post: bool) -> dict[str, Any]:
+def node_report(station: Station, counts: Counts, status: str) -> dict[str, Any]:
     """One node's line of the ledger."""
+    is_post = isinstance(station.spec.config, Post)
     return {
-        "type": kind,
+        "type": station.spec.type,
+        "status": status,
         "in": counts.taken,
         "created": counts.created,
         "out": dict(counts.out),
@@ -69,5 +72,9 @@ def _wrong(job: Job, ledger: Ledger) -> list[str]:
     return list(imbalances(ledger, job.plan.links(), posts))
 
 
-def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+def plain_values(values: Mapping[str, object]) -> dict[str, object]:
+    """Parameters as JSON has them: what it does not know, as text."""
+    simple = (str, int, float, bool)
+    return {
+        name: value if value is None or isinstance(value, simple) else str(value) for name, value in values.items()
+    }

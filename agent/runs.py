@@ -14,7 +14,7 @@ from repository.catalogue import Catalogue
 from repository.project import Project
 
 from agent.prepare import Prepared, Request, job_of, prepare
-from agent.report import Report, report
+from agent.report import Report, plain_values, report
 from pipelines import journal
 from pipelines.drive import drive
 from pipelines.errors import Bug, Cancelled, Failed, FlowError, Unavailable
@@ -34,13 +34,22 @@ def run(request: Request, execute: Execute | None = None, watch: Watch | None = 
         Invalid: what was given is wrong; nothing was run.
         Unavailable: the flow is already running here.
     """
+    request.project.prepare()
     catalogue = Catalogue(request.project.catalogue_url)
     recover(request.project, catalogue)
     prepared = prepare(request)
     positions = catalogue.positions(prepared.flow.name, prepared.scope.environment.name)
     job = job_of(prepared, request.project, positions, watch)
     catalogue.keep_version(prepared.flow.name, prepared.flow.version, prepared.text)
-    catalogue.begin_run(job.scope.run, job.plan.flow, job.plan.version, job.scope.environment.name, job.scope.now)
+    catalogue.begin_run(
+        job.scope.run,
+        job.plan.flow,
+        job.plan.version,
+        job.scope.environment.name,
+        job.scope.now,
+        trigger=request.trigger,
+        parameters=plain_values(job.scope.values),
+    )
     return _ended(job, catalogue, prepared, request.trigger, execute or _on_beam)
 
 

@@ -6,6 +6,7 @@ unavailable; 70 a fault of ours.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def options(
 
 def main() -> None:
     """Runs the command and ends the process, without waiting for libraries to take themselves apart."""
+    logging.getLogger().addHandler(logging.NullHandler())  # what libraries murmur is not for users
     code = _answer()
     sys.stdout.flush()
     sys.stderr.flush()

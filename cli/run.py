@@ -116,13 +116,12 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Shows the first records at a node or port. Nothing is sent."""
-    from repository.values import plain
 
     from agent.dry import preview as look
     from agent.prepare import Request
 
     found = look(Request(here(), flow, environment, settings(values or [])), place, rows)
-    records = [{name: plain(value) for name, value in row.items()} for row in found.to_pylist()]
+    records = [{name: show.plain(value) for name, value in row.items()} for row in found.to_pylist()]
     if as_json:
         show.document(records)
     else:

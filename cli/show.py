@@ -64,6 +64,17 @@ def ledger_rows(nodes: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
     ]
 
 
+def plain(value: object) -> object:
+    """A record's value as JSON has it: numbers as they are, nested ones through, the rest as text."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
 LEDGER_COLUMNS = ("node", "type", "in>", "out>", "filtered>", "rejected>", "delivered>", "seconds>")
 
 
