@@ -24,6 +24,7 @@ from pipelines.node import Example, Part, Publication, Report, Schemas, Writer
 from pipelines.node import Post as PostKind
 from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.tables import Names, as_list, suggestion
 
 Format = Literal["csv", "jsonl", "parquet"]
 Compression = Literal["none", "gzip", "zstd", "snappy"]
@@ -64,7 +65,7 @@ class Post(PostKind):
     values that come, a folder whole). `upsert` replaces the records of the same `key` and adds the others, `delete`
     removes the records whose `key` comes. Where a key comes twice in a run, the record that arrives last wins; a
     source that is read in several splits has no order between them, so dedupe before where that matters."""
-    key: str | list[str] = Field(default_factory=list, examples=["order_id", ["order_id", "line"]])
+    key: Names = Field(default_factory=list, examples=["order_id", ["order_id", "line"]])
     """The column or columns that tell records apart. Records in which one is null are rejected."""
     compression: Compression | None = None
     """`zstd` (the default), `snappy`, `gzip` or `none` for Parquet; for text it follows the suffix: `.gz`, `.zst`."""
@@ -106,7 +107,7 @@ class Post(PostKind):
     @property
     def keys(self) -> tuple[str, ...]:
         """The key's columns."""
-        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        return tuple(as_list(self.key))
 
     def check(self, inputs: Schemas, scope: Scope, report: Report) -> Schemas:
         """Reports what the path, the format and what is there already cannot take."""
