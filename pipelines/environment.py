@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 if TYPE_CHECKING:
     from pipelines.scope import Scope
 
-MODEL = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True)
+MODEL = ConfigDict(
+    frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True, ser_json_inf_nan="constants"
+)
 
 
 class Connection(BaseModel):

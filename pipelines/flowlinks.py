@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from pipelines.flow import Flow, Link, NodeSpec
 from pipelines.modelproblems import close
@@ -44,13 +45,29 @@ def ports_of(spec: NodeSpec) -> tuple[str, ...]:
 
 def order(flow: Flow) -> list[str]:
     """The nodes so that each comes after what it takes from and waits for; else in the order of the text."""
-    waiting = {name: _before(spec, flow) for name, spec in flow.nodes.items()}
+    done, knotted = _sorted(flow)
+    return [*done, *knotted]
+
+
+def _sorted(flow: Flow) -> tuple[list[str], list[str]]:
+    """The nodes in order, and those that no order suits because a circle is before them."""
+    places = {name: place for place, name in enumerate(flow.nodes)}
+    before = {name: _before(spec, flow) for name, spec in flow.nodes.items()}
+    behind: dict[str, list[str]] = {name: [] for name in flow.nodes}
+    for name, names in before.items():
+        for other in names:
+            behind[other].append(name)
+    ready = [place for name, place in places.items() if not before[name]]
+    listed: list[str] = list(flow.nodes)
     done: list[str] = []
-    while waiting:
-        ready = [name for name, before in waiting.items() if not before.difference(done)] or list(waiting)
-        done.append(ready[0])
-        del waiting[ready[0]]
-    return done
+    while ready:
+        name = listed[heappop(ready)]
+        done.append(name)
+        for other in behind[name]:
+            before[other].remove(name)
+            if not before[other]:
+                heappush(ready, places[other])
+    return done, [name for name, left in before.items() if left]
 
 
 def _before(spec: NodeSpec, flow: Flow) -> set[str]:
@@ -145,11 +162,11 @@ def _no_circles(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
 
 def _circles(flow: Flow) -> Iterator[tuple[str, ...]]:
     """One circle for each knot of nodes, in the direction of the records, beginning with the first in the text."""
-    before = {
-        name: [other for other in flow.nodes if other in _before(spec, flow)] for name, spec in flow.nodes.items()
-    }
+    _, knotted = _sorted(flow)
+    names = {name: _before(flow.nodes[name], flow) for name in knotted}
+    before = {name: [other for other in knotted if other in names[name]] for name in knotted}
     told: set[str] = set()
-    for name in flow.nodes:
+    for name in knotted:
         path = None if name in told else _way_back(name, before)
         if path is not None and not told.intersection(path):
             told.update(path)
@@ -175,12 +192,15 @@ def _all_are_reached(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
         return
     reached = {name for name, spec in flow.nodes.items() if isinstance(spec.config, Start)}
     circled = {name for circle in _circles(flow) for name in circle}
-    while more := {
-        name
-        for name, spec in flow.nodes.items()
-        if name not in reached and any(ln.node in reached for ln in spec.inputs)
-    }:
-        reached |= more
+    waiting = list(reached)
+    behind: dict[str, list[str]] = {}
+    for spec in flow.nodes.values():
+        for source in spec.inputs:
+            behind.setdefault(source.node, []).append(spec.name)
+    while waiting:
+        fresh = set(behind.get(waiting.pop(), ())) - reached
+        reached |= fresh
+        waiting += fresh
     for name, spec in flow.nodes.items():
         whole = all(link.node in flow.nodes for link in spec.inputs)
         from_others = any(link.node not in reached for link in spec.inputs)

@@ -129,23 +129,26 @@ def _problems(model: type[BaseModel], value: Any, errors: Sequence[ErrorDetails]
 
 
 def _grouped(value: Any, errors: Sequence[ErrorDetails]) -> dict[At, list[ErrorDetails]]:
-    """Errors by place. Where each member of a union complains, those count that got furthest."""
-    furthest: dict[At, int] = {}
+    """Errors by place. Where each member of a union complains, that counts which the value comes closest to."""
     located = [(*_located(value, error), error) for error in errors]
-    for at, union, _ in located:
+    ranks: dict[At, dict[str, tuple[bool, int]]] = {}
+    for at, union, error in located:
         if union is not None:
-            furthest[union] = max(furthest.get(union, 0), len(at))
+            place, member = union
+            of_other_kind, misshapen = ranks.setdefault(place, {}).get(member, (False, 0))
+            is_of_shape = error["type"] in ("extra_forbidden", "missing")
+            ranks[place][member] = (of_other_kind or at == place, misshapen + is_of_shape)
     groups: dict[At, list[ErrorDetails]] = {}
     for at, union, error in located:
-        if union is None or len(at) == furthest[union]:
+        if union is None or ranks[union[0]][union[1]] == min(ranks[union[0]].values()):
             groups.setdefault(at, []).append(error)
     return groups
 
 
-def _located(value: Any, error: ErrorDetails) -> tuple[At, At | None]:
-    """The place in the value, and the first place of a union on the way: Pydantic mixes the members' names in."""
+def _located(value: Any, error: ErrorDetails) -> tuple[At, tuple[At, str] | None]:
+    """The place in the value, and the first union on the way with its member: Pydantic mixes members' names in."""
     at: list[str | int] = []
-    union: At | None = None
+    union: tuple[At, str] | None = None
     last = len(error["loc"]) - 1
     for index, step in enumerate(error["loc"]):
         inside = (isinstance(value, Mapping) and step in value) or (
@@ -157,7 +160,7 @@ def _located(value: Any, error: ErrorDetails) -> tuple[At, At | None]:
         elif index == last and error["type"] == "missing":
             at.append(step)
         elif union is None and step != "[key]":
-            union = tuple(at)
+            union = (tuple(at), str(step))
     return tuple(at), union
 
 

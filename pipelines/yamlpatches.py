@@ -56,6 +56,9 @@ def _block_replacements(
         yield [(head, tree.end, f" {below}")]
     if was_block and not source[head : tree.start].strip():
         yield [(head, tree.end, " " + one_line[2].lstrip())]
+    if was_block:
+        above = len(source[: tree.start].rstrip(" ").removesuffix("\n").removesuffix("\r"))
+        yield [(head, head, " " + one_line[2].lstrip()), (max(above, head), tree.end, "")]
     if tree.style == "block" and not tree.children:
         first_line = source[tree.start : _line_end(source, tree.start)]
         comment = first_line[first_line.index("#") - 1 :] if " #" in first_line else ""
