@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -66,23 +66,33 @@ def _kwargs(rule: Rule) -> dict[str, Any]:
 
 def validate(rule: Rule, table: pa.Table, detail: str = "BASIC") -> Mapping[str, Any]:
     """Great Expectations' verdict over the records: `success` and `result`; with `COMPLETE` every unexpected row."""
+    return validate_all([rule], table, detail)[0]
+
+
+def validate_all(rules: Sequence[Rule], table: pa.Table, detail: str = "BASIC") -> list[Mapping[str, Any]]:
+    """The verdicts on several rules, in their order."""
     library = _library()
-    _class(rule.name)
-    frame = table.to_pandas()
-    configuration = library.expectations.expectation_configuration.ExpectationConfiguration(
-        type=rule.name, kwargs=_kwargs(rule)
-    )
+    make = library.expectations.expectation_configuration.ExpectationConfiguration
+    for rule in rules:
+        _class(rule.name)
+    # Great Expectations gives equal rules one verdict and keeps no order: each is told apart by its number.
+    configurations = [
+        make(type=rule.name, kwargs=_kwargs(rule), meta={"number": number}) for number, rule in enumerate(rules)
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        engine = library.execution_engine.PandasExecutionEngine(batch_data_dict={"records": frame})
+        engine = library.execution_engine.PandasExecutionEngine(batch_data_dict={"records": table.to_pandas()})
         validator = library.validator.validator.Validator(execution_engine=engine)
-        (verdict,) = validator.graph_validate(
-            [configuration],
-            runtime_configuration={"result_format": {"result_format": detail, "include_unexpected_rows": False}},
-        )
+        validator.metrics_calculator.show_progress_bars = False
+        form = {"result_format": detail, "include_unexpected_rows": False}
+        found = validator.graph_validate(configurations, runtime_configuration={"result_format": form})
+    verdicts = {verdict.expectation_config.meta["number"]: verdict for verdict in found}
+    return [_verdict(rule, verdicts[number]) for number, rule in enumerate(rules)]
+
+
+def _verdict(rule: Rule, verdict: Any) -> Mapping[str, Any]:
     raised = verdict.exception_info or {}
-    faults = [raised] if "raised_exception" in raised else list(raised.values())
-    for fault in faults:
+    for fault in [raised] if "raised_exception" in raised else list(raised.values()):
         if fault.get("raised_exception"):
             what = f"{rule.name}: Great Expectations could not judge {rule.subject}: {fault['exception_message']}"
             raise Invalid(f"{what}; mend its arguments or the column's type")

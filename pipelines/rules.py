@@ -179,8 +179,11 @@ def _faults(name: str, known: Expectation, given: Mapping[str, Any], at: At) -> 
             yield Problem("", 0, 0, f"{name}: unknown argument {key!r}", close_to(key, known.arguments), (*at, key))
         elif value is not None and (right := _wanted(argument, value)):
             yield Problem("", 0, 0, f"{name}: {key} is {value!r}", f"it must be {right}", (*at, key))
+    meant = {
+        match for key in given if key not in known.arguments for match in get_close_matches(key, known.arguments, 1)
+    }
     for key, argument in known.arguments.items():
-        if argument.required and given.get(key) is None:
+        if argument.required and given.get(key) is None and key not in meant:
             yield Problem("", 0, 0, f"{name}: {key!r} is missing", f"add `{key}: …`", at)
     low, high = given.get("min_value"), given.get("max_value")
     if "strict_min" in known.arguments and low is None and high is None:

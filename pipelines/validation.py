@@ -23,6 +23,8 @@ CODE = "validation"
 """The reject code of a record that breaks a rule."""
 CONDITION_CODE = "expression"
 """The reject code of a record for which a row condition cannot be computed."""
+GROUP_ROWS = 65_536
+"""The least rows of a row group in the file of spilled columns."""
 EXAMPLES = 3
 """So many broken records of a rule that is judged over the run are told by each thread."""
 
@@ -181,24 +183,36 @@ def spilled_columns(rules: Sequence[Rule], schema: pa.Schema, whens: Mapping[str
 
 
 class Spill:
-    """Columns of every batch in one Parquet file, opened at the first of them."""
+    """Columns of every batch in one Parquet file, opened once there is enough for a row group."""
 
     def __init__(self, columns: Sequence[str], folder: Path) -> None:
         self._columns = list(columns)
         self._path = folder / "checked" / f"{uuid4().hex}.parquet"
         self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        if not self._columns or not batch.num_rows:
+        if self._columns and batch.num_rows:
+            self._waiting.append(batch.select(self._columns))
+            if sum(each.num_rows for each in self._waiting) >= GROUP_ROWS:
+                self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
             return
-        picked = batch.select(self._columns)
+        table = pa.Table.from_batches(self._waiting)
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._path, picked.schema, compression="zstd", compression_level=1)
-        self._writer.write_batch(picked)
+            # Without statistics: Arrow's leave NaN out, and DuckDB would conclude from them that there is none.
+            self._writer = pq.ParquetWriter(
+                self._path, table.schema, compression="zstd", compression_level=1, write_statistics=False
+            )
+        self._writer.write_table(table)
+        self._waiting.clear()
 
     def close(self) -> tuple[str | None, int]:
         """The file and its size; none where nothing was written."""
+        self._flush()
         if self._writer is None:
             return None, 0
         self._writer.close()
