@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.records import ROW_ID
 from repository.columns import Columns
 from repository.manifest import (
     COMMITS,
@@ -30,7 +29,7 @@ from repository.manifest import (
     write,
     write_merged,
 )
-from repository.pieces import AT, by_schema, unpack
+from repository.pieces import by_schema, unpack
 from repository.port import AUTO_BYTES, AUTO_ROWS
 from repository.sample import sampled
 from repository.spill import encoding, records_table, with_constants
@@ -38,6 +37,7 @@ from repository.tables import REPORTED, Row, node_rows, run_row
 
 TOGETHER_BYTES = 1 << 20
 """Payloads smaller than this share a run's file; larger ones have one of their own."""
+COMPACT: dict[str, Any] = {"default": str, "ensure_ascii": False, "separators": (",", ":")}
 PLAIN_TABLES = ("deliveries", "transactions")
 
 Payload = tuple[str, pa.Table, Columns]
@@ -132,7 +132,7 @@ def reported_table(rows: Sequence[Row], columns: Mapping[str, str]) -> pa.Table:
     for name, kind in columns.items():
         values = [row[name] for row in rows]
         if kind == "JSON":
-            values = [None if value is None else json.dumps(value, default=str, ensure_ascii=False) for value in values]
+            values = [None if value is None else json.dumps(value, **COMPACT) for value in values]
         array = pa.array(values, kinds.get(kind, pa.string()))
         arrays[name] = array.cast(pa.timestamp("us", tz="UTC")) if kind == "TIMESTAMPTZ" else array
     return pa.table(arrays)
@@ -149,9 +149,8 @@ def _payloads(constants: Mapping[str, str], table: str, pieces: Sequence[Mapping
         if table == "records":
             name, head = f"{node}.{port}", {**head, "port": port}
         for batch in by_schema(_kept(some)):
-            ordered = batch.sort_by([(ROW_ID, "ascending"), (AT, "ascending")])
-            rows, columns = records_table(head, name, ordered, is_reject=table == "rejects")
-            yield name, rows, columns
+            rows, columns = records_table(head, name, batch, is_reject=table == "rejects")
+            yield name, rows.sort_by([("rid", "ascending"), ("at", "ascending")]), columns
 
 
 def _kept(pieces: Sequence[Mapping[str, Any]]) -> Iterable[pa.RecordBatch]:

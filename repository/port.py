@@ -15,6 +15,7 @@ from pipelines.tap import TapPlan
 from repository.pieces import AT, INSTANT, KEY, Piece, by_schema, pack
 from repository.sample import Hashes, Sample, detached
 from repository.spill import OWN_COLUMNS, Spill, records_table
+from repository.storable import taken
 
 AUTO_ROWS = 10_000
 AUTO_BYTES = 16 << 20
@@ -100,7 +101,7 @@ class Port:
         if near is None:
             sample.add(stamped(batch), seen)
         elif len(near):
-            sample.add(stamped(batch.take(pa.array(near))), seen[near])
+            sample.add(stamped(taken(batch, pa.array(near))), seen[near])
 
     def _spill(self) -> None:
         constants = {"run": self._plan.run, "flow": self._plan.flow, "version": self._plan.version}

@@ -17,11 +17,10 @@ from typing import Any, BinaryIO
 
 from pipelines.errors import Invalid
 from repository import formats
-from repository.columns import literal, quoted
+from repository.columns import literal
 from repository.guard import Asked, asked, listed, plain_message, unknown_table
 from repository.manifest import read
-from repository.tables import REPORTED
-from repository.views import View, Views, recent_table
+from repository.views import View, Views
 
 ADDRESS_SPACE_BYTES = 8 << 30
 """Beyond DuckDB's own limit: what code, threads and the allocator reserve without using it."""
@@ -97,13 +96,7 @@ def _make(connection: Any, views: Views, wanted: Asked) -> list[View]:
             made[view.schema, view.name] = view
         elif name in wanted.tables:
             raise unknown_table(name, views.names())
-    for table in REPORTED:
-        if ("", table) in made:
-            connection.execute(recent_table(table), [json.dumps(views.recent(table))])
-    for schema in {view.schema for view in made.values() if view.schema}:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
-    for view in made.values():
-        connection.execute(view.create)
+    views.make(connection, list(made.values()))
     return list(made.values())
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.records import ids_of
+from repository.storable import taken
 
 SAMPLE_ROWS = 1000
 SAMPLE_BYTES = 4 << 20
@@ -128,7 +129,7 @@ def sampled(batches: Iterable[pa.RecordBatch], rows: int = SAMPLE_ROWS) -> list[
         if near is None:
             sample.add(batch, hashes)
         elif len(near):
-            sample.add(batch.take(pa.array(near)), hashes[near])
+            sample.add(taken(batch, pa.array(near)), hashes[near])
     return sample.close()
 
 
@@ -136,7 +137,7 @@ def detached(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The records in memory of their own, where they are a small part of larger buffers."""
     if batch.get_total_buffer_size() <= 2 * batch.nbytes + PINNED_BYTES:
         return batch
-    return batch.take(pa.array(np.arange(batch.num_rows)))
+    return taken(batch, pa.array(np.arange(batch.num_rows)))
 
 
 def together(chunks: Iterable[Chunk]) -> list[Chunk]:
@@ -174,4 +175,4 @@ def _filtered(chunks: Sequence[Chunk], kept: np.ndarray) -> Iterable[Chunk]:
             yield batch, hashes
         elif here.any():
             rows = np.flatnonzero(here)
-            yield batch.take(pa.array(rows)), hashes[rows]
+            yield taken(batch, pa.array(rows)), hashes[rows]

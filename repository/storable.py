@@ -29,6 +29,15 @@ PLAIN_NAMES = {
 }  # fmt: skip
 
 
+STORED_AS = {
+    "null": pa.int32(),
+    "halffloat": pa.float32(),
+    "string_view": pa.string(),
+    "binary_view": pa.binary(),
+}
+"""Types that a cast makes storable. Parquet could keep views of text, but pyarrow cannot pick rows of them."""
+
+
 def payload(batch: pa.RecordBatch) -> tuple[pa.StructArray, Columns]:
     """The records as one column of structs that Parquet keeps, and the types that give them back."""
     names = distinct_names(batch.schema.names)
@@ -40,7 +49,10 @@ def payload(batch: pa.RecordBatch) -> tuple[pa.StructArray, Columns]:
 
 
 def column_type(kind: pa.DataType) -> Type:
-    """The type of a column in a view, for values of an Arrow type."""
+    """The type of a column in a view, for values of an Arrow type.
+
+    Lists of a fixed size keep it at the top only: DuckDB cannot cast to them inside of other types.
+    """
     if isinstance(kind, pa.BaseExtensionType):
         return {"arrow.uuid": "UUID", "arrow.json": "JSON", "arrow.bool8": "BOOLEAN"}.get(
             kind.extension_name, column_type(kind.storage_type)
@@ -48,14 +60,14 @@ def column_type(kind: pa.DataType) -> Type:
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return column_type(kind.value_type)
     if pa.types.is_map(kind):
-        return ["map", column_type(kind.key_type), column_type(kind.item_type)]
-    if pa.types.is_fixed_size_list(kind):
+        return ["map", _inner_type(kind.key_type), _inner_type(kind.item_type)]
+    if pa.types.is_fixed_size_list(kind) and not pa.types.is_nested(kind.value_type):
         return ["array", column_type(kind.value_type), kind.list_size]
-    if _is_list(kind):
-        return ["list", column_type(kind.value_type)]
+    if _is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return ["list", _inner_type(kind.value_type)]
     if pa.types.is_struct(kind):
         names = distinct_names([field.name for field in kind])
-        return ["struct", [[n, column_type(f.type)] for n, f in zip(names, kind, strict=True)]] if names else "JSON"
+        return ["struct", [[n, _inner_type(f.type)] for n, f in zip(names, kind, strict=True)]] if names else "JSON"
     return _plain_type(kind)
 
 
@@ -77,10 +89,10 @@ def storable(array: pa.Array) -> pa.Array:
         return _duration_text(array)
     if kind == pa.month_day_nano_interval():
         return _interval_text(array)
-    if pa.types.is_decimal(kind):
-        small = kind.precision <= LARGEST_DECIMAL_DIGITS
-        return array.cast(pa.decimal128(kind.precision, kind.scale) if small else pa.string())
-    return array.cast(pa.float32())
+    if str(kind) in STORED_AS:
+        return array.cast(STORED_AS[str(kind)])
+    small = kind.precision <= LARGEST_DECIMAL_DIGITS
+    return array.cast(pa.decimal128(kind.precision, kind.scale) if small else pa.string())
 
 
 def is_storable(kind: pa.DataType) -> bool:
@@ -96,8 +108,31 @@ def is_storable(kind: pa.DataType) -> bool:
         return is_storable(kind.key_type) and is_storable(kind.item_type)
     if _is_list(kind) or pa.types.is_fixed_size_list(kind):
         return not _is_list_view(kind) and is_storable(kind.value_type)
-    strange = pa.types.is_float16(kind) or pa.types.is_decimal256(kind) or pa.types.is_duration(kind)
-    return not strange and kind != pa.month_day_nano_interval()
+    if pa.types.is_decimal256(kind) or pa.types.is_duration(kind) or kind == pa.month_day_nano_interval():
+        return False
+    return str(kind) not in STORED_AS
+
+
+def taken(batch: pa.RecordBatch, rows: pa.Array) -> pa.RecordBatch:
+    """Rows of a batch. Columns of which pyarrow cannot pick rows become storable first."""
+    try:
+        return batch.take(rows)
+    except pa.ArrowNotImplementedError:
+        arrays = [(column if _is_takeable(column) else storable(column)).take(rows) for column in batch.columns]
+        return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _is_takeable(array: pa.Array) -> bool:
+    try:
+        array.slice(0, 1).take(pa.array([0] if len(array) else [], pa.int64()))
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
+
+
+def _inner_type(kind: pa.DataType) -> Type:
+    found = column_type(kind)
+    return ["list", found[1]] if isinstance(found, list) and found[0] == "array" else found
 
 
 def _plain_type(kind: pa.DataType) -> Type:
@@ -130,7 +165,7 @@ def _storable_nested(array: pa.Array) -> pa.Array:
     if pa.types.is_struct(kind):
         return _storable_struct(array)
     if _is_list_view(kind):
-        return storable(array.cast(pa.large_list(kind.value_type)))
+        return _list_of_view(array)
     array = pa.concat_arrays([array.slice(0, 0), array]) if array.offset == 0 else array.take(_all(array))
     absent = array.is_null() if array.null_count else None
     if pa.types.is_map(kind):
@@ -140,6 +175,14 @@ def _storable_nested(array: pa.Array) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(storable(array.values), kind.list_size, mask=absent)
     build = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
     return build.from_arrays(array.offsets, storable(array.values), mask=absent)
+
+
+def _list_of_view(array: pa.Array) -> pa.Array:
+    """A list view as a list, from its sizes: pyarrow 25 casts the last list of a view to an empty one."""
+    sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int64())
+    absent = array.is_null() if array.null_count else None
+    return pa.LargeListArray.from_arrays(offsets, storable(array.flatten()), mask=absent)
 
 
 def _storable_struct(array: pa.StructArray) -> pa.Array:

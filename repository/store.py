@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,8 @@ class Store:
         self._url = sa.make_url(url)
         if self._url.get_backend_name() == "sqlite" and self._url.database:
             Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-        is_file = self._url.get_backend_name() == "sqlite"
-        self._engine = sa.create_engine(self._url, poolclass=sa.NullPool if is_file else None)
+        self._engine = sa.create_engine(self._url)
+        self.close = weakref.finalize(self, self._engine.dispose)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
@@ -44,10 +45,6 @@ class Store:
         """A transaction: all of it happens or nothing."""
         with self._faults(), self._engine.begin() as connection:
             yield connection
-
-    def close(self) -> None:
-        """Lets the database go."""
-        self._engine.dispose()
 
     def _version(self) -> str | None:
         """The migration that the tables are at, by plain SQL: Alembic takes long to import."""

@@ -73,7 +73,7 @@ class LakeTap:
 
     def transaction(self, node: str, what: str, **details: Any) -> None:
         """Keeps an event."""
-        text = json.dumps(details, default=str, ensure_ascii=False)
+        text = json.dumps(details, default=str, ensure_ascii=False, separators=(",", ":"))
         self._events.append((next(self._event_number), instant(), node, what, text))
         if len(self._events) >= EVENTS:
             self._transactions.spill(self._take_events())

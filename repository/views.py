@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from repository.columns import Columns, common_columns, literal, quoted, sql_type
 from repository.manifest import File, Manifest
-from repository.tables import REPORTED, TABLES, Row
+from repository.tables import REPORTED, TABLES
 
 CAST_TYPES = frozenset({"INTERVAL", "TIMESTAMP_S", "TIMESTAMP_MS", "JSON", "NULL"})
 """Types that Parquet keeps as another one."""
@@ -58,9 +59,15 @@ class Views:
             wanted = close[0]
         return self._typed(*wanted)
 
-    def recent(self, table: str) -> list[Row]:
-        """The rows of `runs` or `nodes` that stand in manifests."""
-        return [row for commit in self._manifest.commits for row in commit.rows.get(table, ())]
+    def make(self, connection: Any, views: Sequence[View]) -> None:
+        """Makes views in a database, with the schemas and the tables of ours that they need."""
+        for view in views:
+            if view.name in REPORTED and not view.schema:
+                rows = [row for commit in self._manifest.commits for row in commit.rows.get(view.name, ())]
+                connection.execute(_recent_table(view.name), [json.dumps(rows)])
+            if view.schema:
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(view.schema)}")
+            connection.execute(view.create)
 
     def _typed_names(self) -> Iterator[tuple[str, str]]:
         seen: dict[tuple[str, str], None] = {}
@@ -122,10 +129,10 @@ class Views:
         return tuple(str(self._root / file.path) for file in files)
 
 
-def recent_table(table: str) -> str:
+def _recent_table(table: str) -> str:
     """SQL that makes the table of rows that stand in manifests, from one JSON text."""
     shape = json.dumps([TABLES[table]])
-    return f"CREATE TABLE {quoted('recent ' + table)} AS SELECT unnest(from_json(?, {literal(shape)}), max_depth := 2)"
+    return f"CREATE OR REPLACE TABLE {quoted('recent ' + table)} AS SELECT unnest(from_json(?, {literal(shape)}), max_depth := 2)"
 
 
 def _plain(name: str) -> str:
