@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from repository.catalogue import Catalogue
-from repository.project import Project
-
 from agent.prepare import Prepared, Request, job_of, prepare
 from agent.report import Report, plain_values, report
 from pipelines import journal
@@ -20,9 +17,12 @@ from pipelines.drive import drive
 from pipelines.errors import Bug, Cancelled, Failed, FlowError, Unavailable
 from pipelines.facts import Facts
 from pipelines.job import Job, Watch
+from pipelines.lean import importing_beam
 from pipelines.node import Post
 from pipelines.settle import all_facts, gather
 from repository import lake
+from repository.catalogue import Catalogue
+from repository.project import Project
 
 Execute = Callable[[Job], None]
 
@@ -54,7 +54,8 @@ def run(request: Request, execute: Execute | None = None, watch: Watch | None = 
 
 
 def _on_beam(job: Job) -> None:
-    from agent.execute import Executor
+    with importing_beam():
+        from agent.execute import Executor
 
     Executor().run(job)
 

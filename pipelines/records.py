@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from pipelines.lean import settle_arrow
+
+settle_arrow()
+
 ROW_ID = "__rid"
 SOURCE_BITS = 55
 """A row id is `source number << SOURCE_BITS | place within the source's split plan`: 255 sources, 3.6e16 places each."""
