@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-from repository.project import Project
 
 from agent.prepare import Prepared, Request, job_of, prepare
 from agent.samples import batch_of, same_value
@@ -19,6 +18,7 @@ from pipelines.flow import FlowTest
 from pipelines.job import Gathering, Job
 from pipelines.node import Post
 from pipelines.plan import Plan, Station
+from repository.project import Project
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.check import Checked, check
-from repository.project import Project
-
 from pipelines.environmentfile import load_environment
 from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow
@@ -22,6 +20,7 @@ from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
 from pipelines.tap import TapPlan
 from repository.lake import open_tap
+from repository.project import Project
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-from repository.project import Project
 
 from agent.execute import Executor
 from agent.prepare import Request
 from agent.runs import run
+from repository.project import Project
 
 COMMAND = str(Path(sys.executable).with_name("processflow"))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from repository.project import Project
-
 from pipelines.errors import Invalid, Problem
+from repository.project import Project
 
 
 def here() -> Project:

@@ -39,9 +39,8 @@ def show_run(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's name, or `last`.")], as_json: Json = False
 ) -> None:
     """Shows one run: its ledger, its delivery label, its rejects by reason."""
-    from repository.catalogue import Catalogue
-
     from cli.run import told
+    from repository.catalogue import Catalogue
 
     report: dict[str, Any] = Catalogue(here().catalogue_url).report(run)
     if as_json:
