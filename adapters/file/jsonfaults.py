@@ -1,0 +1,276 @@
+"""Converts lines of JSON to records: all at once where they are regular, else finding those that do not fit.
+
+Regular lines have every key and only values that fit. Others are converted leniently first; then each null that came
+out must be explained by a null or a missing key of the line, or the line is at fault.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adapters.file.nested import Fitting, replaced, travels_as_text
+from adapters.file.types import duckdb_name
+from pipelines.errors import Bug
+from pipelines.literals import quoted
+from pipelines.sandbox import Prepared, Sandbox
+from pipelines.wording import one_line
+
+LINE = pa.schema([pa.field("line", pa.string())])
+SHOWN_CHARACTERS = 200
+LONG_NUMBER = "[0-9][0-9.]{15,}|[0-9.]{2,}[eE]"
+TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[0-9][0-9.eE+-]{15,}|-?[0-9.]+[eE][0-9+-]+)')
+"""A text, or a number that is long or has an exponent."""
+Faults = dict[int, tuple[str, str]]
+"""By record its reject code and message."""
+
+
+class Careful:
+    """Converts lines to records of a schema."""
+
+    def __init__(self, schema: pa.Schema, sandbox: Sandbox) -> None:
+        self._schema = schema
+        self._sandbox = sandbox
+        self._travelling = replaced(
+            pa.struct(list(schema)), lambda kind: pa.string() if travels_as_text(kind) else kind
+        )
+        self._has_decimals = _has_decimals(pa.struct(list(schema)))
+        self._structure = quoted(json.dumps(_structure(self._travelling)))
+
+    def nothing(self) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist([], schema=self._schema)
+
+    def strict(self, raw: pa.BinaryArray) -> pa.RecordBatch | None:
+        """The records, where every line is regular; else None."""
+        if not len(self._schema):
+            return None
+        try:
+            lines = self._lines(raw.cast(pa.string()))
+            found = self._prepared(f"from_json_strict(line, {self._structure}) AS x")(lines).column(0)
+        except (pa.ArrowInvalid, duckdb.Error):
+            return None
+        fitting = Fitting()
+        batch = self._fitted(found, fitting)
+        return None if fitting.faults or found.null_count else batch
+
+    def _lines(self, texts: pa.StringArray) -> pa.RecordBatch:
+        return pa.record_batch([exact(texts) if self._has_decimals else texts], schema=LINE)
+
+    def _prepared(self, items: str) -> Prepared:
+        return self._sandbox.prepare(items, LINE)
+
+    def _fitted(self, found: pa.StructArray, fitting: Fitting) -> pa.RecordBatch:
+        whole = fitting.fit(found, pa.struct(list(self._schema)), np.arange(len(found)), "")
+        return pa.RecordBatch.from_arrays(whole.flatten(), schema=self._schema)
+
+    def __call__(self, raw: pa.BinaryArray) -> tuple[pa.RecordBatch, Faults]:
+        """The records that fit, and the faults of the others."""
+        faults: Faults = {}
+        texts, places = self._objects(raw, faults)
+        if not len(self._schema):
+            return self._counted(len(texts)), faults
+        lines = self._lines(texts)
+        found = self._prepared(f"from_json(line, {self._structure}) AS x")(lines).column(0)
+        fitting = Fitting()
+        batch = self._fitted(found, fitting)
+        bad: Faults = {}
+        for row, (path, text, kind) in fitting.faults.items():
+            bad[row] = ("type", f"{path}: {_shown(text)} is no {duckdb_name(kind)}")
+        self._unexplained(found, texts, bad)
+        self._twice(texts, bad)
+        faults.update({int(places[row]): fault for row, fault in bad.items()})
+        sound = np.ones(batch.num_rows, bool)
+        sound[list(bad)] = False
+        return batch.filter(pa.array(sound)), faults
+
+    def _counted(self, rows: int) -> pa.RecordBatch:
+        """Records of which no column is wanted."""
+        return pa.record_batch([pa.nulls(rows)], ["nothing"]).select([])
+
+    def _objects(self, raw: pa.BinaryArray, faults: Faults) -> tuple[pa.StringArray, np.ndarray]:
+        """The lines that hold one object each, and their places; the others become faults."""
+        places = np.arange(len(raw))
+        bad = _no_text(raw, 0)
+        if bad:
+            faults.update(dict.fromkeys(bad, ("encoding", "is no UTF-8; set `encoding` to what it is")))
+            places = np.delete(places, bad)
+            raw = raw.take(pa.array(places))
+        texts = raw.cast(pa.string())
+        lines = pa.record_batch([texts], schema=LINE)
+        kinds = self._prepared("CASE WHEN json_valid(line) THEN json_type(line) END AS x")(lines).column(0)
+        sound = pc.fill_null(pc.equal(kinds, "OBJECT"), False).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(~sound):
+            faults[int(places[row])] = ("json", self._no_object(texts.slice(row, 1), kinds[int(row)].as_py()))
+        return texts.filter(pa.array(sound)), places[sound]
+
+    def _no_object(self, text: pa.StringArray, kind: str | None) -> str:
+        if kind is not None:
+            article = "an" if kind == "ARRAY" else "a"
+            names = {"ARRAY": "array", "VARCHAR": "text", "BOOLEAN": "true or false", "NULL": "null"}
+            word = names.get(kind, "number")
+            return (
+                f"is {article} {word} where an object is wanted"
+                if word != "null"
+                else "is null where an object is wanted"
+            )
+        try:
+            self._prepared("json(line) AS x")(pa.record_batch([text], schema=LINE))
+        except duckdb.Error as fault:
+            return f"is no JSON: {one_line(str(fault)).partition(' Input:')[0]}"
+        raise Bug(f"a line is JSON and is not: {text[0].as_py()[:80]!r}")
+
+    def _unexplained(self, found: pa.StructArray, texts: pa.StringArray, bad: Faults) -> None:
+        """Values that were lost: a null came out though the line has something there."""
+        for row in np.flatnonzero(self._suspects(found, texts)):  # few: lines that a whole column could not clear
+            if int(row) in bad:
+                continue
+            try:
+                record = json.loads(texts[int(row)].as_py())
+            except RecursionError:
+                bad[int(row)] = ("json", "is nested too deeply")
+                continue
+            fault = lost(record, found[int(row)].as_py(), pa.struct(list(self._schema)), "")
+            if fault is not None:
+                path, value, kind = fault
+                bad[int(row)] = ("type", f"{path}: {_shown(json.dumps(value))} is no {duckdb_name(kind)}")
+
+    def _suspects(self, found: pa.StructArray, texts: pa.StringArray) -> np.ndarray:
+        """The lines of which a null is not explained yet: those inside lists, and those where something is there."""
+        suspects = np.zeros(len(texts), bool)
+        asked = []
+        for node in _nodes(found, "$"):
+            if node.path is None:
+                suspects |= node.nulls
+            elif node.nulls.any() or node.hollow.any():
+                asked.append(node)
+        if not asked:
+            return suspects
+        paths = ", ".join(quoted(str(node.path)) for node in asked)
+        kinds = self._prepared(f"json_type(line, [{paths}]) AS x")(pa.record_batch([texts], schema=LINE)).column(0)
+        is_there = pc.fill_null(pc.not_equal(kinds.flatten(), "NULL"), False).to_numpy(zero_copy_only=False)
+        is_object = pc.fill_null(pc.equal(kinds.flatten(), "OBJECT"), False).to_numpy(zero_copy_only=False)
+        missing = np.column_stack([node.nulls for node in asked])
+        hollow = np.column_stack([node.hollow for node in asked])
+        there, objects = is_there.reshape(missing.shape), is_object.reshape(missing.shape)
+        return suspects | (there & (missing | (hollow & ~objects))).any(axis=1)
+
+    def _twice(self, texts: pa.StringArray, bad: Faults) -> None:
+        """Lines that have a key twice."""
+        twice = self._prepared("len(json_keys(line)) <> len(list_distinct(json_keys(line))) AS x")
+        found = twice(pa.record_batch([texts], schema=LINE)).column(0)
+        for row in pc.indices_nonzero(pc.fill_null(found, False)).to_pylist():
+            bad.setdefault(row, ("json", "has a key twice"))
+
+
+def lost(value: Any, found: Any, kind: pa.DataType, path: str) -> tuple[str, Any, pa.DataType] | None:
+    """The first value of a line that is null in what was found: its path, itself and the type it should have."""
+    if value is None:
+        return None
+    if found is None:
+        return path, value, kind
+    inner: Iterable[tuple[str, Any, Any, pa.DataType]] = ()
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        start = f"{path}." if path else ""
+        inner = ((f"{start}{each.name}", value.get(each.name), found[each.name], each.type) for each in kind)
+    elif pa.types.is_struct(kind):
+        return path, value, kind
+    elif pa.types.is_list(kind) and isinstance(value, list):
+        inner = ((f"{path}[{place}]", item, found[place], kind.value_type) for place, item in enumerate(value))
+    return next((fault for name, item, got, each in inner if (fault := lost(item, got, each, name))), None)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A place in the records: by record whether it is null there, or an object with nothing in it."""
+
+    path: str | None
+    """In DuckDB's words; None inside a list, or where it cannot be said."""
+    nulls: np.ndarray
+    hollow: np.ndarray
+
+
+def _nodes(found: pa.StructArray, path: str) -> Iterator[Node]:
+    """The places of columns and of what is in them."""
+    for each, child in zip(found.type, found.flatten(), strict=True):
+        nulls = _mask(child.is_null())
+        is_struct = pa.types.is_struct(child.type)
+        hollow = ~nulls if is_struct else np.zeros(len(child), bool)
+        for inner in child.flatten() if is_struct else ():
+            hollow &= _mask(inner.is_null())
+        here = None if '"' in each.name or "\\" in each.name else f'{path}."{each.name}"'
+        yield Node(here, nulls if here else nulls | hollow, hollow)
+        if is_struct and here is not None:
+            yield from _nodes(child, here)
+        elif pa.types.is_nested(child.type):
+            yield Node(None, _holding_nulls(child), hollow)
+
+
+def _mask(array: pa.BooleanArray) -> np.ndarray:
+    found: np.ndarray = array.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _holding_nulls(array: pa.Array) -> np.ndarray:
+    """Whether there is a null anywhere inside each value."""
+    if pa.types.is_struct(array.type):
+        inside = np.zeros(len(array), bool)
+        for child in array.flatten():
+            inside |= _mask(child.is_null()) | _holding_nulls(child)
+        return inside
+    if not pa.types.is_list(array.type):
+        return np.zeros(len(array), bool)
+    values = array.flatten()
+    nulls = _mask(values.is_null()) | _holding_nulls(values)
+    owners = pc.list_parent_indices(array).to_numpy()
+    return np.bincount(owners, weights=nulls, minlength=len(array)) > 0
+
+
+def _has_decimals(kind: pa.DataType) -> bool:
+    inner = [kind.field(index).type for index in range(kind.num_fields)]
+    return bool(pa.types.is_decimal(kind)) or any(_has_decimals(each) for each in inner)
+
+
+def _structure(kind: pa.DataType) -> Any:
+    """DuckDB's description of what to take from JSON."""
+    if pa.types.is_struct(kind):
+        return {each.name: _structure(each.type) for each in kind}
+    return [_structure(kind.value_type)] if pa.types.is_list(kind) else duckdb_name(kind)
+
+
+def exact(texts: pa.StringArray) -> pa.StringArray:
+    """Lines with long numbers put into quotes, because DuckDB would round them to 64 bits of floating point."""
+    long = pc.match_substring_regex(texts, LONG_NUMBER)
+    places = pc.indices_nonzero(long)
+    if not len(places):
+        return texts
+    quoted_lines = [TOKEN.sub(_quote, text) for text in texts.take(places).to_pylist()]  # only lines with long numbers
+    return pc.replace_with_mask(texts, long, pa.array(quoted_lines, pa.string()))
+
+
+def _quote(match: re.Match[str]) -> str:
+    return f'"{match[1]}"' if match[1] else match[0]
+
+
+def _shown(text: str) -> str:
+    words = text if text.startswith('"') else repr(text)
+    return words if len(words) <= SHOWN_CHARACTERS else f"{words[: SHOWN_CHARACTERS - 1]}…"
+
+
+def _no_text(raw: pa.BinaryArray, first: int) -> list[int]:
+    """The places of what is no UTF-8."""
+    try:
+        raw.cast(pa.string())
+    except pa.ArrowInvalid:
+        if len(raw) == 1:
+            return [first]
+        half = len(raw) // 2
+        return [*_no_text(raw.slice(0, half), first), *_no_text(raw.slice(half), first + half)]
+    return []
