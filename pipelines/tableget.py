@@ -30,8 +30,8 @@ class Reader(Protocol):
     def tables(self) -> list[str]:
         """The names of tables and views."""
 
-    def columns(self, get: TableGet) -> list[Column]:
-        """All columns of what `get` reads. `Invalid`: the query cannot be read; empty: there is no such table."""
+    def columns(self, get: TableGet, values: Mapping[str, object]) -> list[Column]:
+        """All columns of what `get` reads, its parameters being `values`. `Invalid`: the query cannot be read; empty: there is no such table."""
 
     def rows(self, sql: str, values: Mapping[str, object]) -> list[tuple[object, ...]]:
         """The rows of a small answer; of `values` those that the statement names are bound."""
@@ -123,7 +123,7 @@ class TableGet(Get):
 
     def _checked(self, reader: Reader, values: Mapping[str, object], report: Report) -> pa.Schema | None:
         try:
-            there = reader.columns(self)
+            there = reader.columns(self, values)
         except Invalid as fault:
             report(("query",) if self.query else ("table",), str(fault), "")
             return None
@@ -162,7 +162,7 @@ class TableGet(Get):
     def reach(self, reader: Reader, scope: Scope, after: Json) -> tuple[Reach, str]:
         """What to read by cursor after a position, and a sentence about it."""
         place, values = self.relation(), self.values(scope)
-        column = self._column(reader, str(self.cursor))
+        column = self._column(reader, str(self.cursor), values)
         cursor, keys = place.column(column.name), as_list(self.key)
         conditions = [f"({self.where}\n)"] if self.where else []
         nulls = f"SELECT count(*) FROM {place.sql} WHERE {' AND '.join([*conditions, f'{cursor} IS NULL'])}"
@@ -201,8 +201,8 @@ class TableGet(Get):
             )
         return [[positions.packed(value) for value in row] for row in found]
 
-    def _column(self, reader: Reader, name: str) -> Column:
-        there = {column.name: column for column in reader.columns(self)}
+    def _column(self, reader: Reader, name: str, values: Mapping[str, object]) -> Column:
+        there = {column.name: column for column in reader.columns(self, values)}
         if name not in there:
             raise Invalid(f"there is no column {name!r}; {suggestion(name, list(there))}")
         return there[name]
@@ -213,7 +213,7 @@ class TableGet(Get):
         conditions = [f"({self.where}\n)"] if self.where else []
         place = self.relation()
         if span:
-            column = self._column(reader, str(self.cursor))
+            column = self._column(reader, str(self.cursor), values)
             for name, sign in (("above", ">"), ("below", "<"), ("upto", "<="), ("at", "=")):
                 if span.get(name) is not None:
                     values[f"__{name}"] = positions.unpacked(span[name])
@@ -222,7 +222,7 @@ class TableGet(Get):
             if span.get(name) is not None:
                 reader.keep([[positions.unpacked(value) for value in key] for key in span[name]])
                 matches = " AND ".join(
-                    f"{reader.restore(f'{SEEN}.k{number}', self._column(reader, key))} IS NOT DISTINCT FROM "
+                    f"{reader.restore(f'{SEEN}.k{number}', self._column(reader, key, values))} IS NOT DISTINCT FROM "
                     f"{place.column(key)}"
                     for number, key in enumerate(as_list(self.key))
                 )

@@ -94,4 +94,4 @@ def tables(connection: Connection, scope: Scope) -> list[tuple[str, pa.Schema]]:
     """The tables and views of a database with their columns, as a get would read them."""
     with reading.reader(scope.path(connection.path)) as reader:
         gets = [Get(connection="", table=name) for name in reader.tables()]
-        return [(str(get.table), pa.schema([column.field() for column in reader.columns(get)])) for get in gets]
+        return [(str(get.table), pa.schema([column.field() for column in reader.columns(get, {})])) for get in gets]

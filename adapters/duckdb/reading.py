@@ -84,10 +84,10 @@ class DuckdbReader:
     def is_there(self, table: str) -> bool:
         return table.casefold() in {name.casefold() for name in self.tables()} or self.is_table(table)
 
-    def columns(self, get: TableGet) -> list[Column]:
+    def columns(self, get: TableGet, values: Mapping[str, object]) -> list[Column]:
         if get.table is not None and not self.is_there(get.table):
             return []
-        return self.selected(get.relation().sql, get.query or "")
+        return self.selected(get.relation().sql, values)
 
     def splits(self, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
         return splits(self, get, spans)
@@ -95,9 +95,9 @@ class DuckdbReader:
     def read(self, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
         return read(self, get, split, schema, scope, want)
 
-    def selected(self, source: str, query: str = "") -> list[Column]:
+    def selected(self, source: str, values: Mapping[str, object] | None = None) -> list[Column]:
         """The columns of what stands behind FROM."""
-        found = self.rows(f"DESCRIBE SELECT * FROM {source}", dict.fromkeys(named(query)))
+        found = self.rows(f"DESCRIBE SELECT * FROM {source}", values or {})
         columns = [(str(row[0]), str(row[1])) for row in found]
         items = ", ".join(
             f"CAST(NULL AS {read_as(declared) or declared}) AS {name_of(name)}" for name, declared in columns
@@ -202,7 +202,7 @@ def _statement(
     reader: DuckdbReader, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want
 ) -> tuple[str, dict[str, object], bool]:
     place = get.relation()
-    there = {column.name: column for column in reader.columns(get)}
+    there = {column.name: column for column in reader.columns(get, get.values(scope))}
     condition, values = get.condition(reader, scope, split["span"])
     declared = get.columns if isinstance(get.columns, dict) else {}
     items: list[str] = []

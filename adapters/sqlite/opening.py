@@ -10,20 +10,14 @@ from pathlib import Path
 from pipelines.errors import Invalid, Unavailable
 
 AWAY = {
-    "SQLITE_BUSY",
-    "SQLITE_LOCKED",
-    "SQLITE_IOERR",
-    "SQLITE_FULL",
-    "SQLITE_CANTOPEN",
-    "SQLITE_NOMEM",
-    "SQLITE_PROTOCOL",
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
 }
-DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
-
-
-def code_of(fault: sqlite3.Error) -> str:
-    """The primary result code's name: `SQLITE_BUSY` of `SQLITE_BUSY_SNAPSHOT`."""
-    return "_".join((getattr(fault, "sqlite_errorname", None) or "").split("_")[:2])
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
 @contextmanager
@@ -32,14 +26,14 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as fault:
-        code = code_of(fault)
-        if code in {"SQLITE_BUSY", "SQLITE_LOCKED"}:
+        code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the extended codes lie above
+        if code in LOCKED:
             raise Unavailable(f"{path}: the database is locked by another program ({fault})") from fault
         if code in AWAY:
             raise Unavailable(f"{path}: {fault}") from fault
         if code in DAMAGED:
             raise Invalid(f"{path}: is no SQLite database, or a damaged one ({fault})") from fault
-        if code == "SQLITE_READONLY":
+        if code == sqlite3.SQLITE_READONLY:
             raise Invalid(f"{path}: cannot be written ({fault}); check the permissions of file and folder") from fault
         raise Invalid(f"{path}: {fault}") from fault
 

@@ -79,10 +79,10 @@ class SqliteReader:
         found = self.rows(sql, {"name": table})
         return "" if not found else "without rowid" if found[0][1] else str(found[0][0])
 
-    def columns(self, get: TableGet) -> list[Column]:
+    def columns(self, get: TableGet, values: Mapping[str, object]) -> list[Column]:
         name = (get.table, get.query)
         if name not in self._columns:
-            self._columns[name] = self._described(get)
+            self._columns[name] = self._described(get, values)
         return self._columns[name]
 
     def table_columns(self, table: str) -> list[Column]:
@@ -106,7 +106,7 @@ class SqliteReader:
     def read(self, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
         return read(self, get, split, schema, scope, want)
 
-    def _described(self, get: TableGet) -> list[Column]:
+    def _described(self, get: TableGet, values: Mapping[str, object]) -> list[Column]:
         if get.query is None:
             found = self.table_columns(str(get.table))
         else:
@@ -123,7 +123,6 @@ class SqliteReader:
             return found
         place = get.relation()
         picked = ", ".join(place.column(name) for name in unknown)
-        values = dict.fromkeys(named(get.query or ""))
         head = self.rows(f"SELECT {picked} FROM {place.sql} LIMIT {HEAD_ROWS}", values)
         seen = {name: types.seen_type([row[number] for row in head]) for number, name in enumerate(unknown)}
         return [Column(c.name, c.declared, seen.get(c.name, c.type), c.must_be_given, c.is_written) for c in found]
@@ -185,7 +184,7 @@ def rowid_of(columns: Sequence[Column]) -> str | None:
 
 def splits(reader: SqliteReader, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
     """The splits of some spans of the cursor; those marked are worth cutting."""
-    columns = reader.columns(get)
+    columns = reader.table_columns(get.table) if get.table else []
     kind = reader.kind(get.table) if get.table else "query"
     rowid = rowid_of(columns) if kind == "table" else None
     place = get.relation()
@@ -250,7 +249,7 @@ class UnreadableText(Exception):
 def _chunks(
     reader: SqliteReader, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want, skip: int
 ) -> Iterator[tuple[Chunk, int]]:
-    there = {column.name: column for column in reader.columns(get)}
+    there = {column.name: column for column in reader.columns(get, get.values(scope))}
     columns = [there[name] for name in schema.names if name in there]
     if len(columns) < len(schema.names):
         gone = [name for name in schema.names if name not in there]
@@ -259,7 +258,10 @@ def _chunks(
         )
     sql, values = _statement(reader, get, split, [column.name for column in columns], scope, want)
     declared = get.columns if isinstance(get.columns, dict) else {}
-    loose = [column.name in declared or "JSON" in column.declared.upper() for column in columns]
+    loose = [
+        column.name in declared or "JSON" in column.declared.upper() or types.arrow_type(column.declared) is None
+        for column in columns
+    ]
     base = split["first"] if _has_rowids(split) else None
     cursor = _fetched(reader, sql, values)
     done = 0
