@@ -34,9 +34,9 @@ ERP = """
 CREATE TABLE orders (
     order_no TEXT PRIMARY KEY,
     customer TEXT NOT NULL,
-    ordered_on TEXT NOT NULL,
+    ordered_on DATE NOT NULL,
     discs INTEGER NOT NULL CHECK (discs > 0),
-    amount NUMERIC NOT NULL CHECK (amount > 0)
+    amount DECIMAL(10,2) NOT NULL CHECK (amount > 0)
 )
 """
 

@@ -1,1 +1,1 @@
-SELECT r.node, r.code, r.message, count(*) AS orders, min(r.payload->>'order_no') AS for_example FROM rejects r GROUP BY ALL ORDER BY orders DESC
+SELECT message, count(*) AS orders, min(payload->>'order_no') AS for_example FROM rejects WHERE flow = 'web-orders' GROUP BY ALL ORDER BY orders DESC, message
