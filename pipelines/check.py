@@ -166,6 +166,7 @@ class _Checking:
         if scope is not None:
             self.connection(spec, scope)
             given = {**given, **self.checked(spec, inputs, scope)}
+            self.columns_are_known(spec, inputs, given)
         self.outputs[spec.name] = {**given, **self.rejects(spec)}
 
     def checked(self, spec: NodeSpec, inputs: Schemas, scope: Scope) -> Schemas:
@@ -183,6 +184,14 @@ class _Checking:
             self.unavailable.append(fault)
             self.report(spec, (), f"its columns cannot be looked up now: {fault}", warning=True)
         return {}
+
+    def columns_are_known(self, spec: NodeSpec, inputs: Schemas, given: Schemas) -> None:
+        """A run needs the columns of every port: what gives them first must be able to tell them."""
+        is_first = isinstance(spec.config, Get) or (inputs and None not in inputs.values())
+        told = any(problem.at[:2] == ("nodes", spec.name) for problem in self.problems)
+        if is_first and None in given.values() and not told:
+            what = "its columns cannot be known before the run"
+            self.report(spec, (), what, "declare them with `columns`")
 
     def inputs_of(self, spec: NodeSpec) -> Schemas:
         """The columns at each of a node's inputs."""

@@ -8,7 +8,8 @@ from heapq import heappop, heappush
 
 from pipelines.flow import Flow, Link, NodeSpec
 from pipelines.modelproblems import close
-from pipelines.node import Start
+from pipelines.node import Get, Start
+from pipelines.triggers import Kafka, Webhook
 from pipelines.yamltext import At
 
 
@@ -208,6 +209,22 @@ def _all_are_reached(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
             yield Fault(("nodes", name, "from"), f'node "{name}": no way leads to it from the start', key=True)
 
 
+def _starts_by_hand_have_no_records(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
+    """Only what starts a flow with records of its own, such as a webhook, can feed anything but a get."""
+    for spec in flow.nodes.values():
+        if isinstance(spec.config, (Get, Start)) or spec.type == "end":
+            continue
+        for at, source in located_links(spec):
+            start = flow.nodes.get(source.node)
+            if start is not None and isinstance(start.config, Start) and not _brings_records(start.config):
+                what = f'node "{spec.name}": takes from "{start.name}", which has no records'
+                yield Fault(at, what, "take from a get, or start the flow by a webhook")
+
+
+def _brings_records(start: Start) -> bool:
+    return any(isinstance(trigger, (Webhook, Kafka)) for trigger in getattr(start, "on", ()))
+
+
 def _disabled_ones_pass_nothing(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
     for spec in flow.nodes.values():
         for at, link in located_links(spec):
@@ -230,5 +247,6 @@ RULES: tuple[Callable[[Flow, Collection[str]], Iterator[Fault]], ...] = (
     _inputs_fit,
     _no_circles,
     _all_are_reached,
+    _starts_by_hand_have_no_records,
     _disabled_ones_pass_nothing,
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import registry
 from pipelines.environmentfile import environment_names, load_environment, parse_environment
 from pipelines.errors import Invalid
 
@@ -67,13 +68,21 @@ variables: {list: [1], Country: DE}
         'environments/local.yaml:3: runner: "workers" must be at least 1, not 0',
         'environments/local.yaml:5: connection "shop": no adapter is called "sqlit"; did you mean "sqlite"?',
         'environments/local.yaml:6: connection "erp": unknown field "pth"; did you mean "path"?',
-        'environments/local.yaml:7: connection "files": the adapter file needs no connection; '
-        "take it out; file nodes name their places themselves",
-        'environments/local.yaml:8: connection "Bad Name": a connection cannot be called so; names are lower-case words '
-        'joined by "-", at most 63 characters, such as "bad-name"',
-        'environments/local.yaml:9: connection "bare": the field "adapter" is missing; '
-        "write its adapter: duckdb, file, sqlite",
+        (
+            'environments/local.yaml:7: connection "files": the adapter file needs no connection; '
+            "take it out; file nodes name their places themselves"
+        ),
+        (
+            'environments/local.yaml:8: connection "Bad Name": a connection cannot be called so; names are lower-case words '
+            'joined by "-", at most 63 characters, such as "bad-name"'
+        ),
+        (
+            'environments/local.yaml:9: connection "bare": the field "adapter" is missing; '
+            f"write its adapter: {', '.join(registry.adapters())}"
+        ),
         'environments/local.yaml:10: variable "list": must be text, a number, true, false or null',
-        'environments/local.yaml:10: variable "Country": not a name; names are lower-case words joined by "_", '
-        'at most 63 characters, such as "country"',
+        (
+            'environments/local.yaml:10: variable "Country": not a name; names are lower-case words joined by "_", '
+            'at most 63 characters, such as "country"'
+        ),
     ]

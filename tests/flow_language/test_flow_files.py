@@ -98,6 +98,9 @@ def test_a_whole_number_is_a_number_and_a_date_is_text() -> None:
          'f.yaml:5: node "e": a node of type end has one input without a name; write `from: NODE` or a list'),
         (HEAD + "  e: {type: end, from: orders.reject}\n",
          'f.yaml:5: node "e": "orders" has no port "reject"; did you mean "rejected"?'),
+        (HEAD + "  m: {type: map, from: start, fields: {a: 1}}\n",
+         'f.yaml:5: node "m": takes from "start", which has no records; '
+         "take from a get, or start the flow by a webhook"),
         (HEAD + "  e: {type: end, from: order}\n",
          'f.yaml:5: node "e": takes from "order", which is no node of this flow; did you mean "orders"?'),
         (HEAD + "  e: {type: end, from: orders, after: [start, ordres]}\n",
@@ -107,8 +110,8 @@ def test_a_whole_number_is_a_number_and_a_date_is_text() -> None:
         (HEAD + "  e: {type: end, from: orders, retry: {attempts: 0}}\n",
          'f.yaml:5: node "e": "retry.attempts" must be at least 1, not 0'),
         (HEAD + "  e: {type: end, from: orders, rejects: {fail_above: lots}}\n",
-         'f.yaml:5: node "e": "rejects.fail_above" must be a whole number or text of the form ^\\d+(\\.\\d+)?%$, '
-         'not "lots"; such as 100 or 1%'),
+         ('f.yaml:5: node "e": "rejects.fail_above" must be a whole number or text of the form ^\\d+(\\.\\d+)?%$, '
+         'not "lots"; such as 100 or 1%')),
         (HEAD + "tests: [{name: a}, {name: a}]\n", 'f.yaml:5: test 2: another test is called "a"'),
         (HEAD + "tests: {name: a}\n", 'f.yaml:5: "tests" must be a list; begin each test with `- name: `'),
         (HEAD + "description: {a: b}\n", 'f.yaml:5: "description" must be text'),
@@ -142,6 +145,13 @@ def test_named_inputs_are_named_and_complete() -> None:
         'node "j": nothing leads to its input "right"; write `from: {left: NODE, right: NODE}`',
         'node "k": its inputs have names; write `from: {left: NODE, right: NODE}`',
     ]
+
+
+def test_a_webhook_brings_records_of_its_own() -> None:
+    flow = parse("flow: f\nnodes:\n  start: {type: start, on: [{webhook: orders}]}\n"
+                 "  m: {type: map, from: start, fields: {a: 1}}\n")  # fmt: skip
+
+    assert flow.nodes["m"].inputs == (Link("start"),)
 
 
 def test_nodes_come_after_what_they_take_from_else_in_the_order_of_the_text() -> None:

@@ -14,7 +14,7 @@ from pipelines.yamledit import edit, insert, remove, rename, same
 from pipelines.yamltext import At, parse
 from tests.flow_language.yamltexts import KEYS, TREES, places, texts
 
-SLOW = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+SLOW = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 ORDERS = """\
 # Orders of the shop.
 flow: web-orders   # its name
