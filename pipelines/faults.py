@@ -175,7 +175,10 @@ def _indices(mask: pa.BooleanArray) -> np.ndarray:
 
 
 def _shown(value: pa.Scalar) -> str:
-    text = repr(value.as_py())
+    try:
+        text = repr(value.as_py())
+    except ValueError:  # nanoseconds, which Python's own times do not have
+        text = str(value.cast(pa.string())) if pa.types.is_temporal(value.type) else str(value.type)
     return text if len(text) <= INPUT_CHARACTERS else text[: INPUT_CHARACTERS - 1] + "…"
 
 

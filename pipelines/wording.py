@@ -35,7 +35,14 @@ def explained(error: str, columns: Iterable[str] = ()) -> tuple[str, str]:
         return f'no type "{found[1]}"', _suggested(error) or "see DuckDB's list of types"
     if found := _NO_MATCH.search(error):
         called = found[1].replace("_LITERAL", "")
-        return f"nothing computes {called}", "cast what it is given to a type it takes, such as x::DECIMAL(18, 2)"
+        kind = (
+            "TIMESTAMPTZ"
+            if "TIMESTAMPTZ_NS" in called
+            else "TIMESTAMP"
+            if "TIMESTAMP_NS" in called
+            else "DECIMAL(18, 2)"
+        )
+        return f"nothing computes {called}", f"cast what it is given to a type it takes, such as x::{kind}"
     if found := _NO_KEY.search(error):
         return f'no field "{found[1]}" in the struct', _suggested(error)
     if _GROUPS.search(error):
