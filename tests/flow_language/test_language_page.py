@@ -1,0 +1,65 @@
+"""What docs/language.md shows works as it is shown."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from pipelines.check import check_file
+from pipelines.environmentfile import load_environment
+from pipelines.flowfile import parse
+from pipelines.flowschema import flow_schema
+from pipelines.scope import Scope
+from pipelines.yamltext import parse as parse_yaml
+
+
+@pytest.fixture
+def page(repository_root: Path) -> list[tuple[str, str]]:
+    """The page's blocks with their languages."""
+    text = (repository_root / "docs" / "language.md").read_text(encoding="utf-8")
+    return re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+
+
+def block(page: list[tuple[str, str]], begins: str) -> str:
+    return next(text for _, text in page if text.startswith(begins))
+
+
+def test_the_pages_flow_has_no_problems_in_the_pages_environment(page: list[tuple[str, str]], tmp_path: Path) -> None:
+    flow, environment = block(page, "flow:"), block(page, "environment:")
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments" / "local.yaml").write_text(environment)
+    (tmp_path / "paid-orders.yaml").write_text(flow)
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        shop.execute("create table orders (id integer primary key, status text, amount decimal(10,2))")
+        shop.commit()
+    with closing(sqlite3.connect(tmp_path / "erp.db")) as erp:
+        erp.execute("create table orders (order_no text primary key, total decimal(12,2))")
+        erp.execute("create table review (order_no text primary key, total decimal(12,2))")
+        erp.commit()
+
+    found = check_file(tmp_path / "paid-orders.yaml", Scope(tmp_path, load_environment(tmp_path)))
+
+    assert [str(problem) for problem in found.problems] == []
+    assert found.delivery.label == "effectively once"
+    jsonschema.Draft202012Validator(flow_schema()).validate(parse_yaml(flow).value)
+
+
+def test_the_pages_python_builds_a_flow(page: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]) -> None:
+    exec(block(page, "from pipelines.builder"), {})
+
+    assert list(parse(capsys.readouterr().out).nodes) == ["start", "orders", "paid", "size", "erp", "review"]
+
+
+def test_the_pages_changes_of_a_text_work(page: list[tuple[str, str]]) -> None:
+    names: dict[str, Any] = {"text": block(page, "flow:")}
+
+    exec(block(page, "from pipelines.yamledit"), names)
+
+    flow = parse(names["text"])
+    assert (flow.nodes["orders"].config.table, flow.nodes["done"].type) == ("orders_2026", "end")  # type: ignore[attr-defined]
