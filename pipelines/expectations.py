@@ -144,7 +144,6 @@ EXPECTATIONS: Mapping[str, Expectation] = {
     "expect_column_values_to_not_be_outliers": _column(
         "whole", method=Argument("choice", default="iqr", choices=("iqr", "std")), multiplier=NUMBER
     ),
-    "expect_column_pair_cramers_phi_value_to_be_less_than": _pair("whole", threshold=NUMBER, bins_A=ANY, bins_B=ANY),
     "expect_column_to_exist": Expectation("schema", {"column": TEXT, "column_index": COUNT}),
     "expect_table_columns_to_match_ordered_list": Expectation("schema", {"column_list": TEXTS}),
     "expect_table_columns_to_match_set": Expectation(
@@ -156,15 +155,6 @@ EXPECTATIONS: Mapping[str, Expectation] = {
     "expect_column_values_to_be_of_type": _column("schema", type_=TEXT),
     "expect_column_values_to_be_in_type_list": _column("schema", type_list=TEXTS),
 }
-
-STATISTICAL = frozenset(
-    {
-        "expect_column_bootstrapped_ks_test_p_value_to_be_greater_than",
-        "expect_column_chisquare_test_p_value_to_be_greater_than",
-        "expect_column_parameterized_distribution_ks_test_p_value_to_be_greater_than",
-    }
-)
-"""Expectations whose arguments only Great Expectations knows."""
 
 REFUSED: Mapping[str, str] = {
     "expect_column_values_to_be_increasing": "the splits of a source are read side by side, so records have no order",

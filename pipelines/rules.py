@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.errors import Invalid, Problem
-from pipelines.expectations import EXPECTATIONS, REFUSED, STATISTICAL, Argument, Expectation, Place
+from pipelines.expectations import EXPECTATIONS, REFUSED, Argument, Expectation, Place
 from pipelines.literals import literal, name_of
 
 Severity = Literal["critical", "warning", "info"]
@@ -87,9 +87,19 @@ def read_suite(path: Path) -> list[Mapping[str, Any]]:
 
 
 def read_rules(entries: Sequence[Mapping[str, Any]], at: At, values: Mapping[str, object]) -> list[Rule]:
-    """The rules of a list, each `{name: {arguments}}` or as a suite has it, `{type: name, kwargs: {arguments}}`.
+    """The rules of a list. Raises `Invalid` with every problem of it."""
+    rules, problems = sift_rules(entries, at, values)
+    if problems:
+        raise Invalid(problems)
+    return rules
 
-    `values` stand for `{"$PARAMETER": name}`. Raises `Invalid` with every problem of the list.
+
+def sift_rules(
+    entries: Sequence[Mapping[str, Any]], at: At, values: Mapping[str, object]
+) -> tuple[list[Rule], list[Problem]]:
+    """The sound rules of a list, each `{name: {arguments}}` or as a suite has it, and the problems of the others.
+
+    A suite's form is `{type: name, kwargs: {arguments}}`. `values` stand for `{"$PARAMETER": name}`.
     """
     rules: list[Rule] = []
     problems: list[Problem] = []
@@ -98,9 +108,7 @@ def read_rules(entries: Sequence[Mapping[str, Any]], at: At, values: Mapping[str
             rules.append(_rule(entry, (*at, index), values))
         except Invalid as invalid:
             problems.extend(invalid.problems)
-    if problems:
-        raise Invalid(problems)
-    return rules
+    return rules, problems
 
 
 def _rule(entry: Mapping[str, Any], at: At, values: Mapping[str, object]) -> Rule:
@@ -134,8 +142,8 @@ def _rule(entry: Mapping[str, Any], at: At, values: Mapping[str, object]) -> Rul
 
 
 def is_foreign(name: str) -> bool:
-    """Whether Great Expectations, or a stranger's entry point, knows an expectation that the table does not."""
-    return name in STATISTICAL or any(point.name == name for point in metadata.entry_points(group=ENTRY_POINTS))
+    """Whether a stranger's entry point knows an expectation that the table does not."""
+    return any(point.name == name for point in metadata.entry_points(group=ENTRY_POINTS))
 
 
 def _unknown(name: str, at: At) -> Problem:

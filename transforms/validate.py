@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from pipelines.expressions import bind, check_expressions
 from pipelines.foreign import resolved
 from pipelines.node import Example, Part, Report, Schemas, Step, Transform
 from pipelines.quality import Finding
-from pipelines.rules import Rule, read_rules, read_suite
+from pipelines.rules import Rule, read_suite, sift_rules
 from pipelines.sandbox import Sandbox, borrowed
 from pipelines.scope import Scope
 from pipelines.shapes import judge_shape
@@ -145,22 +145,27 @@ class Validate(Transform):
 
     def rules(self, scope: Scope) -> list[Rule]:
         """The rules of the node and of its suite. Raises `Invalid` with every problem of both."""
-        found: list[Rule] = []
-        problems: list[Problem] = []
-        for read in (self._own_rules, self._suite_rules):
-            try:
-                found.extend(resolved(rule) for rule in read(scope))
-            except Invalid as invalid:
-                problems.extend(invalid.problems)
+        rules, problems = self._sift(scope)
         if problems:
             raise Invalid(problems)
-        return found
+        return rules
 
-    def _own_rules(self, scope: Scope) -> list[Rule]:
-        return read_rules(self.expectations, ("expectations",), scope.values)
-
-    def _suite_rules(self, scope: Scope) -> list[Rule]:
-        return read_rules(read_suite(scope.path(self.suite)), ("suite",), scope.values) if self.suite else []
+    def _sift(self, scope: Scope) -> tuple[list[Rule], list[Problem]]:
+        """The sound rules, and the problems of the others."""
+        read, problems = sift_rules(self.expectations, ("expectations",), scope.values)
+        rules: list[Rule] = []
+        try:
+            entries = read_suite(scope.path(self.suite)) if self.suite else []
+            more, wrong = sift_rules(entries, ("suite",), scope.values)
+            read, problems = [*read, *more], [*problems, *wrong]
+        except Invalid as invalid:
+            problems.extend(invalid.problems)
+        for rule in read:
+            try:
+                rules.append(resolved(rule))
+            except Invalid as invalid:
+                problems.extend(invalid.problems)
+        return rules, problems
 
     def declared(self) -> dict[str, Declared]:
         """What is asked of columns, in one form."""
@@ -168,11 +173,8 @@ class Validate(Transform):
         return {name: Declared(wish.type, wish.required, ("columns", name)) for name, wish in wishes.items()}
 
     def check(self, inputs: Schemas, scope: Scope, report: Report) -> Schemas:
-        rules: list[Rule] = []
-        try:
-            rules = self.rules(scope)
-        except Invalid as invalid:
-            _tell(report, invalid)
+        rules, problems = self._sift(scope)
+        _tell(report, problems)
         if not (self.expectations or self.suite or self.columns):
             report((), "it has no rules", "add expectations, a suite or columns", warning=True)
         schema = inputs.get("")
@@ -182,7 +184,7 @@ class Validate(Transform):
             with borrowed(scope) as sandbox:
                 schema = converted_schema(schema, conversions(self.declared(), schema, sandbox))
         except Invalid as invalid:
-            _tell(report, invalid)
+            _tell(report, invalid.problems)
             return {"out": None}
         _check_rules(rules, schema, scope, report)
         return {"out": schema}
@@ -213,9 +215,9 @@ class Validate(Transform):
         return findings(self.rules(scope), parts, judged, scope)
 
 
-def _tell(report: Report, invalid: Invalid) -> None:
+def _tell(report: Report, problems: Iterable[Problem]) -> None:
     """Reports problems at their place; those of a suite at the field that names it."""
-    for problem in invalid.problems:
+    for problem in problems:
         if problem.at[:1] == ("suite",) and len(problem.at) > 1:
             report(("suite",), f"rule {int(problem.at[1]) + 1} of it: {problem.what}", problem.fix)
         else:
@@ -233,7 +235,7 @@ def _check_rules(rules: Sequence[Rule], schema: pa.Schema, scope: Scope, report:
             if rule.place == "whole":
                 check_whole(rule, schema)
         except Invalid as invalid:
-            _tell(report, invalid)
+            _tell(report, invalid.problems)
         if rule.place == "schema":
             met, said = judge_shape(rule, schema)
             if not met:

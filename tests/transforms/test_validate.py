@@ -18,13 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.aggregates import JUDGES
 from pipelines.environment import Environment, Runner
 from pipelines.errors import Failed, Invalid
+from pipelines.expectations import EXPECTATIONS
 from pipelines.node import Example, Outcome
 from pipelines.quality import Finding, WholeRules
 from pipelines.sandbox import borrowed
 from pipelines.scope import Scope
-from transforms.validate import Validate
+from transforms.validate import Column, Validate
 
 NOT_NULL = {"expect_column_values_to_not_be_null": {"column": "email"}}
 
@@ -79,7 +81,7 @@ def problems_of(node: Validate, schema: pa.Schema | None, scope: Scope | None = 
 
 @pytest.mark.parametrize("example", Validate.examples, ids=lambda example: example.says)
 def test_each_example_gives_what_it_says(example: Example) -> None:
-    batch = records_of(*example.records)  # type: ignore[arg-type]
+    batch = records_of(*example.records)
 
     outcome = run(Validate(**example.config), batch)
 
@@ -164,7 +166,7 @@ def test_numbers_of_another_type_go_on_only_where_nothing_is_lost() -> None:
 
 
 def test_a_required_column_must_have_a_value() -> None:
-    node = Validate(columns={"email": {"type": "string", "required": True}})
+    node = Validate(columns={"email": Column(type="string", required=True)})
 
     said = reasons(node, records_of({"email": None}, {"email": ""}))
 
@@ -173,7 +175,7 @@ def test_a_required_column_must_have_a_value() -> None:
 
 def test_a_value_of_the_wrong_type_breaks_no_further_rule_of_its_column() -> None:
     node = Validate(
-        columns={"n": {"type": "integer", "required": True}},
+        columns={"n": Column(type="integer", required=True)},
         expectations=[
             {"expect_column_values_to_not_be_null": {"column": "n"}},
             {"expect_column_values_to_be_between": {"column": "n", "min_value": 2}},
@@ -518,11 +520,16 @@ def test_a_wrong_rule_is_a_problem_at_its_place(rule: dict[str, Any], at: tuple[
 
 
 def test_every_problem_of_a_list_is_told() -> None:
-    rules = [{"expect_nothing": {}}, NOT_NULL, {"expect_column_values_to_be_null": {"column": 1}}, {"a": {}, "b": {}}]
+    rules: list[dict[str, Any]] = [
+        {"expect_nothing": {}},
+        NOT_NULL,
+        {"expect_column_values_to_be_null": {"column": 1}},
+        {"a": {}, "b": {}},
+    ]
 
-    told = problems_of(Validate(expectations=rules), None)
+    told = problems_of(Validate(expectations=[*rules, {"expect_column_values_to_be_null": {"column": "mail"}}]), SCHEMA)
 
-    assert [at[:2] for at, *_ in told] == [("expectations", 0), ("expectations", 2), ("expectations", 3)]
+    assert [at[1] for at, *_ in told] == [0, 2, 3, 4]
 
 
 def test_wrong_columns_are_problems_at_their_place() -> None:
@@ -645,7 +652,7 @@ def test_a_node_has_rules_over_the_whole_run_and_travels_by_pickle() -> None:
 def test_great_expectations_is_not_imported_for_rules_that_are_compiled() -> None:
     code = (
         "import sys; from pathlib import Path; import pyarrow as pa; from pipelines.scope import Scope;"
-        "from pipelines.sandbox import borrowed; from transforms.validate import Validate;"
+        "from pipelines.sandbox import borrowed; from transforms.validate import Column, Validate;"
         "s = Scope(project=Path()); n = Validate(expectations=[{'expect_column_values_to_be_null': {'column': 'a'}}]);"
         "b = pa.RecordBatch.from_pylist([{'a': 1}]);\n"
         "with borrowed(s) as box: n.check({'': b.schema}, s, print); n.open(b.schema, s, box)(b)\n"
@@ -656,6 +663,26 @@ def test_great_expectations_is_not_imported_for_rules_that_are_compiled() -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "False"
+
+
+def rules_table() -> str:
+    """What the page on validation lists between its marks."""
+    about = {"row": "each record", "count": "the run", "whole": "the run", "schema": "the columns"}
+    common = {"column", "column_A", "column_B", "row_condition", "condition_parser", "mostly", "ignore_row_if"}
+    lines = ["| rule | is about | takes |", "|---|---|---|"]
+    for name, expectation in sorted(EXPECTATIONS.items()):
+        by = ", by *Great Expectations*" if expectation.place == "whole" and name not in JUDGES else ""
+        takes = ", ".join(f"`{key}`" for key in expectation.arguments if key not in common)
+        lines.append(f"| `{name}` | {about[expectation.place]}{by} | {takes} |")
+    return "\n".join(lines)
+
+
+def test_the_page_on_validation_lists_every_rule(repository_root: Path) -> None:
+    page = (repository_root / "docs" / "validation.md").read_text("utf-8")
+
+    listed = page.partition("<!-- rules -->\n")[2].partition("\n<!-- end of rules -->")[0]
+
+    assert listed == rules_table()
 
 
 def test_the_schema_of_a_flow_file_knows_every_rule() -> None:
