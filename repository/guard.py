@@ -70,10 +70,12 @@ def unknown_table(name: Name, there: Sequence[str]) -> Invalid:
 
 def listed(name: str, there: Sequence[str]) -> str:
     """What is there instead of `name`: the likeliest, then all or the first."""
+    by_name = {one.lower(): one for one in there}
     by_end = {one.rsplit(".", 1)[-1].strip('"').lower(): one for one in there}
-    near = difflib.get_close_matches(name.lower(), [one.lower() for one in there], 1, 0.6)
-    ends = difflib.get_close_matches(name.rsplit(".", 1)[-1].strip('"').lower(), list(by_end), 1, 0.7)
-    likely = next((one for one in there if near and one.lower() == near[0]), by_end[ends[0]] if ends else None)
+    end = name.rsplit(".", 1)[-1].strip('"').lower()
+    near = difflib.get_close_matches(name.lower(), by_name, 1, 0.6)
+    ends = difflib.get_close_matches(end, by_end, 1, 0.7)
+    likely = by_end.get(end) or (by_name[near[0]] if near else by_end[ends[0]] if ends else None)
     hint = f"did you mean {likely}? " if likely else ""
     rest = f" and {len(there) - LISTED_NAMES} more" if len(there) > LISTED_NAMES else ""
     return f"{hint}there are: {', '.join(there[:LISTED_NAMES]) or 'none'}{rest}"
@@ -96,9 +98,11 @@ def _only_one_select(connection: Any, sql: str) -> None:
 def plain_message(text: str) -> str:
     """DuckDB's message as one line, with the place where it names one."""
     first, _, rest = text.partition("\n")
-    what = first.split("Error: ", 1)[-1]
+    what = first.split("Error: ", 1)[-1].rstrip("!")
     place = re.search(r"LINE (\d+): ", rest)
-    return f"line {place[1]}: {what}" if place else what
+    near = re.match(r"Did you mean (\S+?)\??$", rest, re.MULTILINE)
+    what = f"line {place[1]}: {what}" if place else what
+    return f"{what}; did you mean {near[1]}?" if near else what
 
 
 def _quoting(sql: str) -> str:

@@ -25,10 +25,14 @@ from repository.views import View, Views
 ADDRESS_SPACE_BYTES = 8 << 30
 """Beyond DuckDB's own limit: what code, threads and the allocator reserve without using it."""
 
+PARSED_LEVELS = 20_000
+"""How deep a parsed query may be: a sum of many terms is a deep one."""
+
 
 def main() -> None:
     """Answers the request on standard input."""
     request = json.loads(sys.stdin.buffer.readline())
+    sys.setrecursionlimit(PARSED_LEVELS)
     _limit(request["limits"])
     try:
         with tempfile.TemporaryDirectory(prefix="processflow-query-") as folder:

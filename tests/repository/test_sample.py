@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -46,7 +47,7 @@ def test_samples_of_threads_merge_to_the_smallest_hashes_of_all(
     ids: list[int], cuts: list[int], threads: int, rows: int
 ) -> None:
     edges = sorted({0, len(ids), *(cut for cut in cuts if cut < len(ids))})
-    parts = [records(ids[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [records(ids[a:b]) for a, b in itertools.pairwise(edges)]
 
     by_thread = [sampled(parts[thread::threads], rows) for thread in range(threads)]
     merged = sampled([batch for batches in by_thread for batch in batches], rows)
