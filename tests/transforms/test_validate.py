@@ -143,6 +143,11 @@ def test_a_long_value_is_cut_in_the_message() -> None:
         ("date", ["2026-01-31"], ["2026-02-30", "2026-01-31 10:00:00", "x"]),
         ("timestamp", ["2026-01-31 10:00:00", "2026-01-31"], ["10 o'clock"]),
         ("boolean", ["true", "false"], ["maybe"]),
+        ("varchar(3)", ["", "abc", "äöü"], ["abcd"]),
+        ("uuid", ["6f1c2ba0-0b1e-4b0a-9f3e-2f6f1f4b7a11"], ["6f1c2ba0"]),
+        ("json", ["{}", "[1]"], ["{"]),
+        ("enum('a', 'b')", ["a", "b"], ["c"]),
+        ("integer[]", ["[1, 2]"], ["1, 2"]),
     ],
 )
 def test_a_text_that_would_lose_something_is_not_of_a_type(kind: str, good: list[str], bad: list[str]) -> None:
