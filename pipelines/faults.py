@@ -6,6 +6,7 @@ the box holds a null that is the value. What DuckDB does not let into a box (ran
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ CODE = "expression"
 TOLD = 1_000
 """So many faults of an evaluator are told in DuckDB's words, which takes a statement each; the rest by their input."""
 INPUT_CHARACTERS = 200
+OWN_ERROR = re.compile(r"\berror\b", re.IGNORECASE)
 
 NOT_OF_DATA = (
     duckdb.InternalException,
@@ -60,26 +62,12 @@ class Faults:
         self._sandbox = sandbox
         self._told = 0
         self._boxed: Prepared | None = None
-        self._halved: tuple[str, ...] = ()
         self._is_sorted_out = False
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[Fault, ...]]:
         """A column for each expression, null where it has a fault; the faults by row."""
         self._sort_out()
-        columns: dict[str, pa.Array] = {}
-        if self._boxed is not None:
-            try:
-                boxes = self._boxed(batch)
-                columns = {name: unboxed(boxes.column(name)) for name in boxes.schema.names}
-                bad = {name: _indices(boxes.column(name).is_null()) for name in columns}
-            except duckdb.OutOfMemoryException:
-                raise
-            except duckdb.Error as error:
-                if not is_of_data(error):
-                    raise
-                columns, bad = {}, {}
-        else:
-            bad = {}
+        columns, bad = self._by_boxes(batch)
         for name in self._computed:
             if name not in columns:
                 columns[name], bad[name] = self._by_halving(name, batch)
@@ -88,6 +76,36 @@ class Faults:
         # row by row: each fault has words of its own
         faults = tuple(Fault(row, name, self._message(name, batch, row)) for row, name in places)
         return pa.RecordBatch.from_arrays(arrays, schema=self._gives), faults
+
+    def _by_boxes(self, batch: pa.RecordBatch) -> tuple[dict[str, pa.Array], dict[str, np.ndarray]]:
+        """The columns that boxes give, and the rows without; of those that boxes cannot be trusted with, nothing."""
+        columns: dict[str, pa.Array] = {}
+        bad: dict[str, np.ndarray] = {}
+        if self._boxed is None:
+            return columns, bad
+        try:
+            boxes = self._boxed(batch)
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            if not is_of_data(error):
+                raise
+            return columns, bad
+        for name in boxes.schema.names:
+            held = boxes.column(name).is_valid()
+            if not OWN_ERROR.search(self._computed[name]) or self._is_sound(name, batch.filter(held)):
+                columns[name], bad[name] = unboxed(boxes.column(name)), _indices(pc.invert(held))
+        return columns, bad
+
+    def _is_sound(self, name: str, batch: pa.RecordBatch) -> bool:
+        """Whether an expression with an error of the user's own can be computed for these records out of its box."""
+        try:
+            self._alone(name)(batch)
+        except duckdb.Error as error:
+            if not is_of_data(error):
+                raise
+            return False
+        return True
 
     def _sort_out(self) -> None:
         """Finds out, once, which expressions can be boxed."""

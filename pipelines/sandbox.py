@@ -29,6 +29,9 @@ KEPT_STATEMENTS = 256
 NO_COLUMN = "__nothing"
 """Stands in where a statement uses no column at all, so that DuckDB knows the number of records."""
 
+ERROR_IN_A_BOX = "CREATE MACRO error(message) AS [NULL][CAST('!' || message AS BIGINT)]"
+"""DuckDB lets no `error(…)` into a `TRY`, because it takes it for volatile; this one fails just as well."""
+
 _lock = threading.Lock()
 _idle: dict[tuple[int, int], list[Sandbox]] = {}
 
@@ -220,5 +223,7 @@ def _database(process: int, limit_bytes: int, careful: bool) -> duckdb.DuckDBPyC
         settings["disabled_optimizers"] = "common_subexpressions"
     database = duckdb.connect(":memory:", config=settings)
     database.execute("SET GLOBAL TimeZone = 'UTC'; SET lock_configuration = true")
+    if careful:
+        database.execute(ERROR_IN_A_BOX)
     atexit.register(database.close)
     return database

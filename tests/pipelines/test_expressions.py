@@ -338,6 +338,8 @@ def test_records_that_cannot_be_computed_are_named_with_duckdb_s_words(sandbox: 
         ("9223372036854775807 + a", [0, 2]),
         ("CASE WHEN a > 5 THEN error('too large: ' || a) ELSE a END", [2]),
         ("list_transform([a], lambda x: x::TINYINT)", [2]),
+        ("CASE WHEN a > 5 THEN coalesce(error('no'), 1) ELSE a END", [2]),
+        ("coalesce(a, error('a is missing'))", [1]),
         ("[a::TINYINT, NULL]", [2]),
         ("{'x': a::TINYINT}", [2]),
         ("strptime(a::varchar, '%Y-%m')", [0, 2]),
