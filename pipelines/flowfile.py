@@ -218,6 +218,8 @@ def _nodes(value: Any, place: Place, problems: list[Problem]) -> tuple[dict[str,
         spec = _node(name, fields, inner, problems)
         if spec is not None:
             nodes[name] = spec
+        elif isinstance(fields, Mapping):
+            problems += _lost_links(fields.get("from"), list(given), inner)
     return nodes, frozenset(given) - nodes.keys()
 
 
@@ -252,6 +254,16 @@ def _node(name: str, fields: Any, place: Place, problems: list[Problem]) -> Node
         description=common.description,
         disabled=common.disabled,
     )
+
+
+def _lost_links(value: Any, names: list[str], place: Place) -> Iterator[Problem]:
+    """What a node that cannot be read takes from is looked up all the same."""
+    sources = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    for index, source in enumerate(sources):
+        node = str(source).partition(".")[0]
+        if isinstance(source, str) and node not in names:
+            fix = close(node, [name for name in names if name != place.at[-1]])
+            yield place.problem(("from", index), f'takes from "{node}", which is no node of this flow', fix)
 
 
 def _kind(name: Any, place: Place, problems: list[Problem]) -> type[Node] | None:

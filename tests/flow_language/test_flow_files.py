@@ -131,6 +131,13 @@ def test_a_node_that_cannot_be_read_does_not_hide_the_others() -> None:
     ]
 
 
+def test_a_node_that_cannot_be_read_still_has_its_links_looked_up() -> None:
+    assert problems(HEAD + "  x: {type: end, form: [], from: [orders, ordrs.out]}\n") == [
+        'f.yaml:5: node "x": unknown field "form"; did you mean "from"?',
+        'f.yaml:5: node "x": takes from "ordrs", which is no node of this flow; did you mean "orders"?',
+    ]
+
+
 def test_named_inputs_are_named_and_complete() -> None:
     start = NodeSpec("start", "start", node_type("start").model_validate({}))
     source = NodeSpec("a", "end", node_type("end").model_validate({}), (Link("start"),))

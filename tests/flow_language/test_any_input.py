@@ -1,0 +1,116 @@
+"""Whatever is given, the language answers with a flow or with problems, never with a fault of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines.check import check_file
+from pipelines.environmentfile import parse_environment
+from pipelines.errors import Invalid
+from pipelines.flowfile import drafted, parse
+from pipelines.modelproblems import Place
+from pipelines.scope import Scope
+from pipelines.yamlrender import inline
+from pipelines.yamltext import parse as parse_yaml
+
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+FLOW = """\
+flow: paid-orders   # a comment
+parameters: {least: {type: "decimal(10,2)", default: 0}}
+settings: {snapshots: sample, rejects: {fail_above: 1%}}
+nodes:
+  start: {type: start, on: [{every: 1 hour}]}
+  orders: {type: sqlite.get, from: start, connection: shop, table: orders, key: [id]}
+  paid: {type: filter, from: orders, where: "status = 'paid'"}
+  shaped:
+    type: map
+    from: paid
+    fields: {order_no: "'WEB-' || id"}
+  size: {type: decide, from: shaped, when: {review: total > 1}, otherwise: direct}
+  all: {type: merge, from: [size.direct, size.review]}
+tests:
+  - {name: a, given: {orders: [{id: 1}]}, then: {paid: []}}
+"""
+SIGNS = st.sampled_from(
+    list("{}[],:#&*!|>'\"%@`-?\n\t \\~<=\0\ufeff\u2028é") + ["  ", "\n  ", ": ", " #", "- ", "<<: "]
+)
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["start", "map", "a.b"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def problems_or_none(make: Any) -> tuple[str, ...]:
+    try:
+        make()
+    except Invalid as fault:
+        return tuple(str(problem) for problem in fault.problems)
+    return ()
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, item in items for place in places(item, (*at, key)))]
+
+
+def with_value(value: Any, at: tuple[Any, ...], new: Any) -> Any:
+    if not at:
+        return new
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[at[0]] = with_value(copied[at[0]], at[1:], new)
+    return copied
+
+
+@PATIENT
+@given(st.lists(st.tuples(st.integers(0, len(FLOW)), st.integers(0, 4), SIGNS), min_size=1, max_size=4))
+def test_a_damaged_flow_file_gives_a_flow_or_problems(damage: list[tuple[int, int, str]]) -> None:
+    text = FLOW
+    for place, cut, sign in damage:
+        text = text[:place] + sign + text[place + cut :]
+
+    for problem in problems_or_none(lambda: parse(text, "f.yaml")):
+        assert problem.startswith("f.yaml:")
+
+
+@PATIENT
+@given(st.sampled_from(places(parse_yaml(FLOW).value)), PLAIN)
+def test_any_value_at_any_place_gives_a_flow_or_problems(at: tuple[Any, ...], value: Any) -> None:
+    tree = with_value(parse_yaml(FLOW).value, at, value)
+
+    problems_or_none(lambda: drafted(tree, Place()))
+    said = problems_or_none(lambda: parse(inline(tree), "f.yaml"))
+
+    assert all(problem.startswith("f.yaml:1") for problem in said)
+
+
+@PATIENT
+@given(st.sampled_from(places(parse_yaml(FLOW).value)), PLAIN)
+def test_any_flow_that_can_be_read_can_be_checked(tmp_path: Path, at: tuple[Any, ...], value: Any) -> None:
+    (tmp_path / "f.yaml").write_text(inline(with_value(parse_yaml(FLOW).value, at, value)), encoding="utf-8")
+
+    found = check_file(tmp_path / "f.yaml", Scope(tmp_path))
+
+    assert found.problems
+
+
+@PATIENT
+@given(st.text(max_size=30) | st.lists(SIGNS, max_size=12).map("".join))
+def test_any_text_is_yaml_or_a_problem_with_a_place(text: str) -> None:
+    for problem in problems_or_none(lambda: parse_yaml(text, "f.yaml")):
+        assert problem.startswith("f.yaml:")
+
+
+@PATIENT
+@given(PLAIN, st.sampled_from(["runner", "connections", "variables", "environment"]))
+def test_any_environment_is_read_or_has_problems(value: Any, key: str) -> None:
+    problems_or_none(lambda: parse_environment(inline({key: value}), "local.yaml"))
