@@ -142,5 +142,8 @@ def _nulled(raw: pa.BinaryArray, rows: np.ndarray) -> pa.BinaryArray:
 
 def shown(text: bytes) -> str:
     """A field as a message shows it."""
-    words = repr(text[: SHOWN_CHARACTERS + 1].decode("utf-8", "backslashreplace"))
-    return words if len(text) <= SHOWN_CHARACTERS else f"{words[:-1]}…'"
+    try:
+        words = repr(text.decode()[: SHOWN_CHARACTERS + 1])
+    except UnicodeDecodeError:
+        words = repr(text[: SHOWN_CHARACTERS + 1])[1:]
+    return words if len(text) <= SHOWN_CHARACTERS else f"{words[:-2]}…'"

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from adapters.file import infer
 from adapters.file.cells import Bad, shown, sift
-from adapters.file.dialect import Dialect, InvalidRow
+from adapters.file.dialect import ONLY_ASCII, Dialect, InvalidRow
 from adapters.file.finding import suffix_of
 from adapters.file.format import File
 from adapters.file.head import SAMPLE_BYTES, Head, Layout, read_head
@@ -32,7 +32,6 @@ from pipelines.tables import as_list
 if TYPE_CHECKING:
     from adapters.file.get import Get
 
-ONLY_ASCII = bytes(byte if byte < 128 else ord("?") for byte in range(256))
 LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES = 1 << 16, 8 << 20
 SMALL_SAMPLE_BYTES = 1 << 16
 SAMPLED_FILES = 8
@@ -80,7 +79,7 @@ class Csv:
                 start, stop = (record_start(file, place, head.start, dialect.quoting) for place in (start, stop))
                 reader.seek(start)
                 places = Places(file)
-            parser = Parser(file, dialect, encoding, head.names, schema, places)
+            parser = Parser(dialect, encoding, head.names, schema, places)
             parts = blocks(reader, start, stop, block_bytes, dialect.quoting, file.name)
             yield from chunked((parser(block) for block in parts), want)
 
@@ -104,16 +103,17 @@ def _csv_type(name: str, text: str) -> pa.DataType:
     return kind
 
 
-@dataclass(frozen=True)
+@dataclass
 class Parser:
     """Turns blocks of text into records of `schema`."""
 
-    file: File
     dialect: Dialect
     encoding: str
     names: Sequence[str]
     schema: pa.Schema
     places: Places
+    has_quoted_nulls: bool = False
+    """Whether a block has shown fields in quotes that stand for null in columns other than text."""
 
     def __call__(self, block: Block) -> Piece:
         """The records of a block."""
@@ -133,17 +133,32 @@ class Parser:
             return self._sifted(Block(data, block.offset))
 
     def _typed(self, data: memoryview) -> pa.RecordBatch:
-        return _batch(self._rows(data, {field.name: field.type for field in self.schema}), self.schema)
+        """The columns, a text in quotes never null, any other field in quotes where it stands for null."""
+        kinds = {field.name: field.type for field in self.schema}
+        texts = {name: kind for name, kind in kinds.items() if pa.types.is_string(kind)}
+        others = {name: kind for name, kind in kinds.items() if name not in texts}
+        if not texts or not others:
+            return _batch(self._rows(data, kinds, quoted_nulls=bool(others)), self.schema)
+        if not self.has_quoted_nulls:
+            try:
+                return _batch(self._rows(data, kinds), self.schema)
+            except pa.ArrowInvalid:
+                pass  # perhaps for a field in quotes that stands for null
+        found = self._rows(data, others, quoted_nulls=True)
+        for name, column in zip(texts, self._rows(data, texts).columns, strict=True):
+            found = found.append_column(name, column)
+        self.has_quoted_nulls = True
+        return _batch(found, self.schema)
 
-    def _rows(self, data: memoryview, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+    def _rows(self, data: memoryview, kinds: Mapping[str, pa.DataType], quoted_nulls: bool = False) -> pa.Table:
         """Columns of these types; those that the file does not have are null."""
         here = [name for name in kinds if name in self.names] or list(self.names[:1])
         types = {name: kinds.get(name, pa.binary()) for name in here}
-        table = self.dialect.rows(data, self.names, types, wanted=here)
+        table = self.dialect.rows(data, self.names, types, wanted=here, quoted_nulls=quoted_nulls)
         for name, kind in kinds.items():
             if name not in here:
                 table = table.append_column(name, pa.nulls(table.num_rows, kind))
-        return table
+        return table.select(list(kinds)) if kinds else table
 
     def _sifted(self, block: Block) -> Piece:
         """A block in which some record has a wrong number of fields, or a value that does not fit."""

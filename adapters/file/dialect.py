@@ -16,6 +16,9 @@ from pyarrow import csv
 
 from adapters.file.quotes import Quoting
 
+ONLY_ASCII = bytes(byte if byte < 128 else ord("?") for byte in range(256))
+"""Translates text so that the parser can hand on records with bytes that are no UTF-8."""
+
 
 class InvalidRow(Protocol):
     """A record with a wrong number of fields; `number` counts records from 1, blank lines left out."""

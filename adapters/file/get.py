@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
@@ -27,12 +28,13 @@ from pipelines.sandbox import borrowed
 from pipelines.scope import Scope
 from pipelines.tables import Names, as_list, suggestion
 
+NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 READERS: dict[str, Format] = {"csv": Csv(), "jsonl": JsonLines(), "parquet": Parquet()}
 
 
 def _encoding(name: str) -> str:
     try:
-        b"".decode(codecs.lookup(name).name)
+        " ".encode(codecs.lookup(name).name)  # what is no encoding of text, such as hex, refuses
     except LookupError as fault:
         raise ValueError(f"{name!r} is no encoding of text; such as utf-8, latin-1, cp1252, utf-16") from fault
     return name
@@ -137,6 +139,9 @@ class Get(node.Get):
             )
         return READERS[str(next(iter(found)))]
 
+    def _is_text(self, files: Sequence[File]) -> bool:
+        return bool(files) and isinstance(self.reader(files), Csv)
+
     def check(self, inputs: Schemas, scope: Scope, report: Report) -> Schemas:
         try:
             return {"out": self._checked(scope, report)}
@@ -151,9 +156,14 @@ class Get(node.Get):
         files = find(scope.project, self.path)
         whole = self._whole(files)
         if whole is None:
-            what = f"{self.path}: there is no file yet, so that its columns are not known"
-            report(("path",), what, "give `columns` with their types, for runs that find no file")
+            what = (
+                f"{self.path}: {'the files are empty' if files else 'there is no file'}, so its columns are not known"
+            )
+            report(("path",), what, "give `columns` with their types, for runs that find nothing")
             return None
+        if self.header and self._is_text(files) and any(map(NUMBER.fullmatch, whole.names)):
+            what = f"the header of {files[0].name} holds numbers: {', '.join(whole.names)[:200]}"
+            report(("header",), what, "set `header: false` where the first record is data", warning=True)
         for place, names in {"key": as_list(self.key), "cursor": as_list(self.cursor)}.items():
             for name in names:
                 if name not in whole.names:
@@ -170,6 +180,8 @@ class Get(node.Get):
         if not files:
             return pa.schema(list(declared.items())) if declared else None
         found = self.reader(files).schema(files, self)
+        if not len(found):
+            return pa.schema(list(declared.items())) if declared else None
         fields = [pa.field(field.name, declared.get(field.name, field.type)) for field in found]
         return pa.schema(fields)
 

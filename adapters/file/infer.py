@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapters.file.dialect import Dialect
+from adapters.file.dialect import ONLY_ASCII, Dialect
 
 TIMESTAMP = pa.timestamp("us")
 TIMESTAMP_UTC = pa.timestamp("us", "UTC")
@@ -25,6 +25,7 @@ def infer(sample: bytes, names: Sequence[str], dialect: Dialect) -> dict[str, pa
     """The type of each column as its values in the sample tell; null where there are none."""
     if not sample.strip(b"\r\n") or not names:
         return dict.fromkeys(names, pa.null())
+    sample = sample.translate(ONLY_ASCII)  # whatever is not ASCII is text
     guessed = dialect.rows(sample, names, {}, quoted_nulls=True, on_invalid=_skip)
     texts = dialect.rows(sample, names, dict.fromkeys(names, pa.binary()), quoted_nulls=True, on_invalid=_skip)
     return {name: _kind(guessed.schema.field(name).type, texts.column(name)) for name in names}

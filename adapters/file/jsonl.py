@@ -8,6 +8,7 @@ decimals are never rounded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,8 +89,9 @@ class JsonLines:
                 places = Places(file)
             size = _block_bytes(_sample(file, node, 1 << 16), want)
             parts = blocks(reader, start, stop, size, LINES, file.name)
-            with_parser = Parser(encoding, schema, places)
-            yield from chunked((with_parser(block) for block in parts), want)
+            with closing(Sandbox()) as sandbox:
+                parser = Parser(encoding, Careful(schema, sandbox), places)
+                yield from chunked((parser(block) for block in parts), want)
 
 
 def _without_null(kind: pa.DataType) -> pa.DataType:
@@ -134,14 +136,12 @@ def _block_bytes(sample: memoryview, want: Want) -> int:
 
 
 class Parser:
-    """Turns blocks of lines into records of `schema`."""
+    """Turns blocks of lines into records."""
 
-    def __init__(self, encoding: str, schema: pa.Schema, places: Places) -> None:
+    def __init__(self, encoding: str, careful: Careful, places: Places) -> None:
         self._encoding = encoding
-        self._schema = schema
+        self._careful = careful
         self._places = places
-        self._sandbox = Sandbox()
-        self._careful = Careful(schema, self._sandbox)
         self._is_regular = True
 
     def __call__(self, block: Block) -> Piece:

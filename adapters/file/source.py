@@ -35,13 +35,9 @@ def compression_of(path: Path) -> str | None:
 
 
 def encoding_of(name: str) -> str:
-    """Python's name of an encoding. Raises `Invalid` for what is none."""
-    try:
-        found = codecs.lookup(name)
-        b"".decode(found.name)
-    except LookupError as fault:
-        raise Invalid(f"encoding {name!r} is unknown; such as utf-8, latin-1, cp1252, utf-16") from fault
-    return UTF8 if found.name in (UTF8, "utf-8-sig", "ascii") else found.name
+    """Python's name of an encoding."""
+    found = codecs.lookup(name).name
+    return UTF8 if found in (UTF8, "utf-8-sig", "ascii") else found
 
 
 def has_single_bytes(encoding: str) -> bool:
