@@ -122,6 +122,8 @@ def _problems(model: type[BaseModel], value: Any, errors: Sequence[ErrorDetails]
         elif "missing" not in kinds:
             what, fix = _sentence(at, _reach(value, at), found)
             examples = " or ".join(inline(item) for item in _schema_at(model, at, "examples")[:3])
+            if examples and "string_pattern_mismatch" in kinds:
+                what = f'"{_dotted(at)}" cannot be {_shown(_reach(value, at))}'
             yield place.problem(at, what, fix or (f"such as {examples}" if examples else ""))
     for at, found in groups.items():
         if at not in misspelt and "missing" in {error["type"] for error in found}:

@@ -36,7 +36,7 @@ tests:
   - {name: a, given: {orders: [{id: 1}]}, then: {paid: []}}
 """
 SIGNS = st.sampled_from(
-    list("{}[],:#&*!|>'\"%@`-?\n\t \\~<=\0\ufeff\u2028é") + ["  ", "\n  ", ": ", " #", "- ", "<<: "]
+    [*list("{}[],:#&*!|>'\"%@`-?\n\t \\~<=\x00\ufeff\u2028é"), "  ", "\n  ", ": ", " #", "- ", "<<: "]
 )
 PLAIN = st.recursive(
     st.none()
