@@ -1,6 +1,6 @@
 """Where a read by cursor goes on: the highest value read and, where a key is declared, the keys seen at that value.
 
-A position is `{"at": value, "keys": [[…], …], "number": bool}`. One run reads the records above the last position up to
+A position is `{"at": value, "keys": [[…], …], "number": bool, "of": [table, column]}`. One run reads the records above the last position up to
 the highest value there is when it is planned. Records that share a boundary value but arrive later are told apart by
 their keys, so that each is read exactly once; without a key, what arrives later at the boundary value is not seen.
 """
@@ -87,12 +87,19 @@ def reach(after: Json, at: Json, keys: Sequence[Json] | None, number: bool) -> R
     last = after["at"] if after else None
     if keys is None:
         return Reach(Span(above=last, upto=at), (), {"at": at, "number": number})
-    if last == at:
-        seen = {repr(key) for key in after.get("keys", ())}
+    known = after.get("keys") if after else None
+    if after and known is None:  # the last run knew of no key: whatever had this value then has been read
+        if last == at:
+            return Reach(None, (), after)
+        return Reach(Span(above=last, below=at), (Span(at=at, only=keys),), _position(at, keys, number))
+    if last == at and known is not None:
+        seen = {repr(key) for key in known}
         new = [key for key in keys if repr(key) not in seen]
-        position = {**after, "keys": [*after.get("keys", ()), *new]}
-        return Reach(None, (Span(at=at, only=new),) if new else (), position)
-    edges: tuple[Span, ...] = (Span(at=at, only=keys),)
-    if after:
-        edges = (Span(at=last, without=after.get("keys", ())), *edges)
-    return Reach(Span(above=last, below=at), edges, {"at": at, "keys": list(keys), "number": number})
+        edges = (Span(at=at, only=new),) if new else ()
+        return Reach(None, edges, _position(at, [*known, *new], number))
+    ties = () if known is None else (Span(at=last, without=known),)
+    return Reach(Span(above=last, below=at), (*ties, Span(at=at, only=keys)), _position(at, keys, number))
+
+
+def _position(at: Json, keys: Sequence[Json], number: bool) -> Json:
+    return {"at": at, "keys": list(keys), "number": number}

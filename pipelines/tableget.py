@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipelines import positions
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Chunk, Get, Json, Report, Schemas, Split, SplitPlan, Want
-from pipelines.positions import Reach
+from pipelines.positions import Reach, Span
 from pipelines.scope import Scope
 from pipelines.tables import Column, Names, Relation, arrow_type_of, as_list, is_number, named, relation, suggestion
 
@@ -42,6 +42,9 @@ class Reader(Protocol):
     def restore(self, parameter: str, column: Column) -> str:
         """SQL that gives a kept value back as one of the column's type."""
 
+    def same(self, one: str, other: str) -> str:
+        """SQL that is true where both are equal or both are null."""
+
     def keep(self, keys: Sequence[Sequence[object]]) -> None:
         """Puts keys into the temporary table `SEEN`, columns `k0`, `k1`, …"""
 
@@ -62,7 +65,8 @@ class TableGet(Get):
     table: str | None = None
     """The table or view to read; or `query`."""
     query: str | None = None
-    """One SELECT in the database's own SQL; `$name` is a parameter or variable, bound and never pasted."""
+    """One SELECT in the database's own SQL; `$name` is a parameter or variable, bound and never pasted. It is read in
+    one piece, in the order of `key` where that is given."""
     columns: Names | dict[str, str] | None = None
     """Which columns to read: names, or names to DuckDB types to read them as. Without it all, as they are declared."""
     where: str | None = None
@@ -87,12 +91,22 @@ class TableGet(Get):
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         with self.reader(scope) as reader:
             if self.cursor is None:
-                return SplitPlan(tuple(reader.splits(self, [({}, True)])))
-            reach, note = self.reach(reader, scope, position)
+                return SplitPlan(tuple(reader.splits(self, [({}, want.rows is None)])))
+            of = [(self.table or "").casefold(), self.cursor.casefold()]
+            after = position if position and position["of"] == of else None
+            if want.rows is not None:  # for a look at some records the highest value need not be known
+                span = Span(above=after["at"]) if after else Span()
+                return SplitPlan(tuple(reader.splits(self, [(span.to_json(), False)])), position)
+            reach, note = self.reach(reader, scope, after)
+            if position and after is None:
+                note = "; ".join(
+                    ["another cursor than in the last run: read from the beginning", *filter(None, [note])]
+                )
             spans = [(span.to_json(), False) for span in reach.edges]
             if reach.bulk is not None:
-                spans.insert(0, (reach.bulk.to_json(), position is None))
-            return SplitPlan(tuple(reader.splits(self, spans)), reach.position, note)
+                spans.insert(0, (reach.bulk.to_json(), after is None))
+            found = None if reach.position is None else {**reach.position, "of": of}
+            return SplitPlan(tuple(reader.splits(self, spans)), found, note)
 
     def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
         with self.reader(scope) as reader:
@@ -222,8 +236,9 @@ class TableGet(Get):
             if span.get(name) is not None:
                 reader.keep([[positions.unpacked(value) for value in key] for key in span[name]])
                 matches = " AND ".join(
-                    f"{reader.restore(f'{SEEN}.k{number}', self._column(reader, key, values))} IS NOT DISTINCT FROM "
-                    f"{place.column(key)}"
+                    reader.same(
+                        reader.restore(f"{SEEN}.k{number}", self._column(reader, key, values)), place.column(key)
+                    )
                     for number, key in enumerate(as_list(self.key))
                 )
                 conditions.append(f"{word} (SELECT 1 FROM {SEEN} WHERE {matches})")

@@ -161,13 +161,6 @@ class TablePost(Post):
             fix = f"create unique index {self.table}_key on {self.table} ({names})"
             report(("key",), f"table {self.table!r} has no unique index on ({names})", fix)
 
-    def is_published(self, scope: Scope, token: str) -> bool:
-        session = self.session(scope, self.work(pa.schema([])))
-        try:
-            return session.published(token)
-        finally:
-            session.rollback()
-
 
 def receipts(batch: pa.RecordBatch, key: Sequence[str], ids: pa.StringArray | None, milliseconds: float) -> Receipts:
     """Receipts for the records of a batch."""

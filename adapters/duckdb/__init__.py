@@ -18,6 +18,11 @@ from pipelines.tablepost import TablePost, Work
 from pipelines.tables import Column, Table
 
 
+def memory(scope: Scope) -> int:
+    """What one database may hold in memory: a part of what the run may, as its caches are not the run's only need."""
+    return max(scope.environment.runner.memory_bytes // 2, 1 << 27)
+
+
 class Connection(environment.Connection):
     """A DuckDB database file."""
 
@@ -29,9 +34,9 @@ class Connection(environment.Connection):
 
     def test(self, scope: Scope) -> str:
         """Opens the database and counts its tables."""
-        with reading.reader(scope.path(self.path)) as reader:
+        with reading.reader(scope.path(self.path), memory(scope)) as reader:
             count = len(reader.tables())
-        return f"DuckDB database {self.path} with {count} table{'' if count == 1 else 's'} and views"
+        return f"DuckDB database {self.path} with {count} {'table or view' if count == 1 else 'tables and views'}"
 
 
 class Get(TableGet):
@@ -50,7 +55,7 @@ class Get(TableGet):
     )
 
     def reader(self, scope: Scope) -> AbstractContextManager[reading.DuckdbReader]:
-        return reading.reader(scope.path(scope.connection(self.connection, Connection).path))
+        return reading.reader(scope.path(scope.connection(self.connection, Connection).path), memory(scope))
 
 
 class Post(TablePost):
@@ -74,14 +79,21 @@ class Post(TablePost):
         return f"duckdb:{self._path(scope)}"
 
     def session(self, scope: Scope, work: Work) -> writing.DuckdbSession:
-        return writing.DuckdbSession(self._path(scope), work)
+        return writing.DuckdbSession(self._path(scope), work, memory(scope))
 
     def described(self, scope: Scope) -> tuple[Table | None, list[str]]:
         path = self._path(scope)
         if not path.exists() and path.parent.is_dir() and self.create:
             return None, []
-        with reading.reader(path) as reader:
+        with reading.reader(path, memory(scope)) as reader:
             return reader.table(self.table), reader.tables()
+
+    def is_published(self, scope: Scope, token: str) -> bool:
+        path = self._path(scope)
+        if not path.is_file():
+            return False
+        with reading.reader(path, memory(scope)) as reader:
+            return reader.published(token)
 
     def unfit(self, kind: pa.DataType, column: Column | None) -> str:
         return writing.unfit(kind, column)
@@ -92,6 +104,6 @@ class Post(TablePost):
 
 def tables(connection: Connection, scope: Scope) -> list[tuple[str, pa.Schema]]:
     """The tables and views of a database with their columns, as a get would read them."""
-    with reading.reader(scope.path(connection.path)) as reader:
+    with reading.reader(scope.path(connection.path), memory(scope)) as reader:
         gets = [Get(connection="", table=name) for name in reader.tables()]
         return [(str(get.table), pa.schema([column.field() for column in reader.columns(get, {})])) for get in gets]

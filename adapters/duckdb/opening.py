@@ -42,27 +42,28 @@ def _first(fault: Exception) -> str:
     return str(fault).split("\n", 1)[0].strip()
 
 
-def open_read(path: Path) -> DuckDBPyConnection:
+def open_read(path: Path, memory_bytes: int) -> DuckDBPyConnection:
     """A connection that can only read; several processes may hold one."""
     import duckdb
 
     if not path.is_file():
         raise Invalid(f"{path}: there is no such file; give the path of a DuckDB database")
     with translated(path):
-        return _prepared(duckdb.connect(path, read_only=True, config=CONFIG))
+        return _prepared(duckdb.connect(path, read_only=True, config=CONFIG), memory_bytes)
 
 
-def open_write(path: Path) -> DuckDBPyConnection:
+def open_write(path: Path, memory_bytes: int) -> DuckDBPyConnection:
     """A connection that writes: the only process that has the database open. A missing one is made."""
     import duckdb
 
     if not path.parent.is_dir():
         raise Invalid(f"{path}: there is no folder {str(path.parent)!r}; make it, or give another path")
     with translated(path):
-        return _prepared(duckdb.connect(path, config=CONFIG))
+        return _prepared(duckdb.connect(path, config=CONFIG), memory_bytes)
 
 
-def _prepared(connection: DuckDBPyConnection) -> DuckDBPyConnection:
+def _prepared(connection: DuckDBPyConnection, memory_bytes: int) -> DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
+    connection.execute(f"SET memory_limit = '{memory_bytes}B'")
     return connection

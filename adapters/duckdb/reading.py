@@ -20,6 +20,7 @@ from adapters.duckdb.opening import open_read, translated
 from pipelines.errors import Invalid
 from pipelines.literals import name_of, quoted
 from pipelines.node import Chunk, Json, Malformed, Split, Want
+from pipelines.spool import TOKENS
 from pipelines.tableget import SEEN, TableGet
 from pipelines.tables import Column, Table, as_list, named
 
@@ -56,6 +57,15 @@ class DuckdbReader:
 
     def restore(self, parameter: str, column: Column) -> str:
         return f"CAST({parameter} AS {column.declared})"
+
+    def same(self, one: str, other: str) -> str:
+        return f"{one} IS NOT DISTINCT FROM {other}"
+
+    def published(self, token: str) -> bool:
+        """Whether the database holds the publication of this token."""
+        if not self.is_table(TOKENS):
+            return False
+        return bool(self.rows(f"SELECT 1 FROM {TOKENS} WHERE token = $token", {"token": token}))
 
     def keep(self, keys: Sequence[Sequence[object]]) -> None:
         width = len(keys[0]) if keys else 1
@@ -146,8 +156,8 @@ def loses(declared: str, wanted: str) -> bool:
 
 
 @contextmanager
-def reader(path: Path) -> Iterator[DuckdbReader]:
-    connection = open_read(path)
+def reader(path: Path, memory_bytes: int) -> Iterator[DuckdbReader]:
+    connection = open_read(path, memory_bytes)
     try:
         yield DuckdbReader(path, connection)
     finally:

@@ -87,18 +87,16 @@ def unfit(kind: pa.DataType, column: Column | None) -> str:
 class DuckdbSession:
     """One connection that writes, with one transaction for everything that shows."""
 
-    def __init__(self, path: Path, work: Work) -> None:
+    def __init__(self, path: Path, work: Work, memory_bytes: int) -> None:
         self.path = path
         self.work = work
-        self.connection: DuckDBPyConnection = open_write(path)
+        self.connection: DuckDBPyConnection = open_write(path, memory_bytes)
         self.reader = DuckdbReader(path, self.connection)
         self._is_begun = False
         self._halved: dict[int, str] = {}
 
     def published(self, token: str) -> bool:
-        if not self.reader.is_table(TOKENS):
-            return False
-        return bool(self.reader.rows(f"SELECT 1 FROM {TOKENS} WHERE token = $token", {"token": token}))
+        return self.reader.published(token)
 
     def record(self, token: str) -> None:
         self._begin()
@@ -117,7 +115,7 @@ class DuckdbSession:
     def load(self, parts: Sequence[Part]) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
         started = time.perf_counter()
         self._stage(parts)
-        if self._attempt(GOOD):
+        if self._attempt("true"):
             self._halve(sum(part.rows for part in parts))
         refused = {
             place: (code, message) for place, code, message in self.reader.rows(f"FROM {REFUSED} ORDER BY 1", {})
@@ -217,6 +215,8 @@ class DuckdbSession:
             self.reader.rows(
                 f"INSERT INTO {REFUSED} VALUES ($place, 'refused', $message)", {"place": place, "message": message}
             )
+        if self.reader.rows(f"SELECT 1 FROM {REFUSED} LIMIT 1", {}):
+            good = f"{good} AND {GOOD}"
         sql = statement(self.work, good)
         refusals = (duckdb.ConstraintException, duckdb.ConversionException, duckdb.OutOfRangeException)
         try:
@@ -240,7 +240,7 @@ class DuckdbSession:
             if not waiting:
                 break
             first, end = waiting.pop()
-            message = self._attempt(f"{GOOD} AND {ORDER} >= {first} AND {ORDER} < {end}")
+            message = self._attempt(f"{ORDER} >= {first} AND {ORDER} < {end}")
             if not message:
                 self._undo()
             elif end - first == 1:
@@ -248,7 +248,7 @@ class DuckdbSession:
             else:
                 middle = (first + end) // 2
                 waiting += [(middle, end), (first, middle)]
-        why = self._attempt(GOOD)
+        why = self._attempt("true")
         if why:
             raise Invalid(f"{self.path}: table {self.work.table!r} refuses the records together, not one by one: {why}")
 
@@ -265,7 +265,8 @@ def statement(work: Work, good: str) -> str:
         matches = " AND ".join(f"__s.{key} = __t.{key}" for key in keys)
         return f"DELETE FROM {table} AS __t WHERE EXISTS (SELECT 1 FROM {FITTED} AS __s WHERE {good} AND {matches})"
     if work.mode != "upsert":
-        return f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {FITTED} WHERE {good} ORDER BY {ORDER}"
+        order = "" if good == "true" else f" ORDER BY {ORDER}"  # a plain scan keeps the order as it is
+        return f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {FITTED} WHERE {good}{order}"
     last = f"row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY {ORDER} DESC) = 1"
     changed = [name for name in names if name not in keys]
     update = f"WHEN MATCHED THEN UPDATE SET {', '.join(f'{name} = __s.{name}' for name in changed)} " if changed else ""

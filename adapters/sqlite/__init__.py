@@ -32,7 +32,7 @@ class Connection(environment.Connection):
         """Opens the database and counts its tables."""
         with reading.reader(scope.path(self.path), self.lock_seconds) as reader:
             count = len(reader.tables())
-        return f"SQLite database {self.path} with {count} table{'' if count == 1 else 's'} and views"
+        return f"SQLite database {self.path} with {count} {'table or view' if count == 1 else 'tables and views'}"
 
 
 class Get(TableGet):
@@ -93,6 +93,13 @@ class Post(TablePost):
             return None, []
         with reading.reader(path, connection.lock_seconds) as reader:
             return reading.described(reader, self.table), reader.tables()
+
+    def is_published(self, scope: Scope, token: str) -> bool:
+        path = self._path(scope)
+        if not path.is_file():
+            return False
+        with reading.reader(path, scope.connection(self.connection, Connection).lock_seconds) as reader:
+            return reader.published(token)
 
     def unfit(self, kind: pa.DataType, column: Column | None) -> str:
         return values.unfit(kind, column)

@@ -22,7 +22,9 @@ import pyarrow as pa
 from adapters.sqlite import types
 from adapters.sqlite.opening import open_read, translated
 from pipelines.errors import Invalid
+from pipelines.literals import name_of
 from pipelines.node import Chunk, Json, Malformed, Split, Want
+from pipelines.spool import TOKENS
 from pipelines.tableget import SEEN, TableGet
 from pipelines.tables import Column, Table, named, without_parameters
 
@@ -50,7 +52,7 @@ class SqliteReader:
 
     def tables(self) -> list[str]:
         sql = (
-            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         )
         return sorted(name for (name,) in self.rows(sql, {}) if not str(name).startswith("_processflow_"))  # type: ignore[misc]
 
@@ -64,6 +66,9 @@ class SqliteReader:
     def restore(self, parameter: str, column: Column) -> str:
         return parameter
 
+    def same(self, one: str, other: str) -> str:
+        return f"{one} IS {other}"
+
     def keep(self, keys: Sequence[Sequence[object]]) -> None:
         width = len(keys[0]) if keys else 1
         names = ", ".join(f"k{number}" for number in range(width))
@@ -74,10 +79,22 @@ class SqliteReader:
             self.connection.execute(f"CREATE INDEX temp.{SEEN}_keys ON {SEEN} ({names})")
 
     def kind(self, table: str) -> str:
-        """`table`, `without rowid`, `view`, `virtual`, or nothing where there is no such table."""
-        sql = "SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = $name COLLATE NOCASE"
+        """`table`, `without rowid`, `view`, or nothing where there is no such table."""
+        sql = "SELECT type, sql FROM sqlite_master WHERE name = $name COLLATE NOCASE AND type IN ('table', 'view')"
         found = self.rows(sql, {"name": table})
-        return "" if not found else "without rowid" if found[0][1] else str(found[0][0])
+        if not found or found[0][0] == "view" or str(found[0][1]).upper().startswith("CREATE VIRTUAL"):
+            return "view" if found else ""
+        try:
+            self.rows(f"SELECT {rowid_of(self.table_columns(table))} FROM {name_of(table)} LIMIT 0", {})
+        except Invalid:
+            return "without rowid"
+        return "table"
+
+    def published(self, token: str) -> bool:
+        """Whether the database holds the publication of this token."""
+        if not self.kind(TOKENS):
+            return False
+        return bool(self.rows(f"SELECT 1 FROM {TOKENS} WHERE token = $token", {"token": token}))
 
     def columns(self, get: TableGet, values: Mapping[str, object]) -> list[Column]:
         name = (get.table, get.query)
@@ -189,7 +206,9 @@ def splits(reader: SqliteReader, get: TableGet, spans: Sequence[tuple[Json, bool
     rowid = rowid_of(columns) if kind == "table" else None
     place = get.relation()
     if rowid:
-        least, most = reader.rows(f"SELECT min({rowid}), max({rowid}) FROM {place.sql}", {})[0]
+        least, most = reader.rows(
+            f"SELECT (SELECT min({rowid}) FROM {place.sql}), (SELECT max({rowid}) FROM {place.sql})", {}
+        )[0]
         if isinstance(least, int) and isinstance(most, int):
             yield from _by_rowid(least, most, rowid, spans)
         return

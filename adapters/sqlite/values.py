@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -90,6 +91,7 @@ def _stored(array: pa.Array, affinity: str) -> tuple[pa.Array, dict[int, str]]:
         above = pc.greater(array, pa.scalar(2**63 - 1, pa.uint64()))
         return array, _found(array, above, "is above SQLite's greatest integer")
     if pa.types.is_floating(kind):
+        array = array.cast(pa.float64())
         return array, _found(array, pc.is_nan(array), "would be stored as NULL")
     if pa.types.is_boolean(kind):
         return array.cast(pa.int8()), {}
@@ -142,6 +144,9 @@ def _stored_decimals(array: pa.Array, affinity: str) -> tuple[list[object], dict
     """Text where the column keeps text; else integers and reals, where they hold every digit."""
     if affinity in ("TEXT", "BLOB"):
         return array.cast(pa.string()).to_pylist(), {}
+    doubles = _nearest_doubles(array)
+    if doubles is not None:
+        return doubles.to_pylist(), {}
     values: list[object] = []
     faults: dict[int, str] = {}
     for row, value in enumerate(array.to_pylist()):  # SQLite takes values one by one: this is the list it is given
@@ -150,6 +155,21 @@ def _stored_decimals(array: pa.Array, affinity: str) -> tuple[list[object], dict
         if words:
             faults[row] = words
     return values, faults
+
+
+def _nearest_doubles(array: pa.Array) -> pa.Array | None:
+    """Decimals as the doubles nearest to them, where 15 digits hold every one; SQLite makes integers of whole ones."""
+    if array.type.bit_width != 128 or array.type.scale > types.DIGITS or array.type.scale < 0:
+        return None
+    present = array.drop_null()
+    words = np.frombuffer(present.buffers()[1], np.int64).reshape(-1, 2)[present.offset : present.offset + len(present)]
+    low, high = words[:, 0], words[:, 1]
+    if not ((high == low >> 63) & (np.abs(low) < 10**types.DIGITS)).all():
+        return None
+    doubles = np.zeros(len(array))
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    doubles[valid] = low / 10.0**array.type.scale
+    return pa.array(doubles, mask=~valid)
 
 
 def _number(value: Decimal | None) -> tuple[object, str]:

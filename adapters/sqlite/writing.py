@@ -38,9 +38,7 @@ class SqliteSession:
         self._reader = SqliteReader(path, self.connection)
 
     def published(self, token: str) -> bool:
-        if not self._reader.kind(TOKENS):
-            return False
-        return bool(self._reader.rows(f"SELECT 1 FROM {TOKENS} WHERE token = $token", {"token": token}))
+        return self._reader.published(token)
 
     def record(self, token: str) -> None:
         with translated(self.path):
@@ -184,7 +182,7 @@ class _Loader:
             own = [name for name in work.written if name.casefold() == str(primary[0][0]).casefold()]
             if own:
                 return own[0]
-        triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = $name COLLATE NOCASE"
+        triggers = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = $name COLLATE NOCASE"
         return None if rows(triggers, {"name": work.table})[0][0] else ""
 
     def _highest(self) -> int | None:

@@ -322,6 +322,37 @@ class TableContract:
         assert sorted(row["id"] for row in second.rows) == [2, 3]
         assert third.rows == []
 
+    def test_a_key_that_is_declared_later_reads_nothing_twice(self, room: Room) -> None:
+        room.sql("CREATE TABLE events (id INTEGER, moved INTEGER)", "INSERT INTO events VALUES (1, 5)")
+        first = room.read(table="events", cursor="moved")
+        same = room.read(first.plan.position, table="events", cursor="moved", key="id")
+        room.sql("INSERT INTO events VALUES (2, 6)")
+
+        second = room.read(same.plan.position, table="events", cursor="moved", key="id")
+        room.sql("INSERT INTO events VALUES (3, 6)")
+        third = room.read(second.plan.position, table="events", cursor="moved", key="id")
+
+        assert [[row["id"] for row in reading.rows] for reading in (same, second, third)] == [[], [2], [3]]
+
+    def test_another_cursor_reads_from_the_beginning_and_says_so(self, room: Room) -> None:
+        room.sql("CREATE TABLE events (id INTEGER, moved INTEGER)", "INSERT INTO events VALUES (1, 500), (2, 600)")
+        first = room.read(table="events", cursor="moved")
+
+        second = room.read(first.plan.position, table="events", cursor="id")
+
+        assert [row["id"] for row in second.rows] == [1, 2]
+        assert second.plan.note == "another cursor than in the last run: read from the beginning"
+
+    def test_a_look_at_some_records_leaves_the_position_where_it_was(self, room: Room) -> None:
+        room.sql("CREATE TABLE events (id INTEGER, moved INTEGER)", "INSERT INTO events VALUES (1, 5)")
+        first = room.read(table="events", cursor="moved")
+        room.sql("INSERT INTO events VALUES (2, 6), (3, 7)")
+
+        look = room.read(first.plan.position, Want(rows=1), table="events", cursor="moved")
+
+        assert [row["id"] for row in look.rows] == [2]
+        assert look.plan.position == first.plan.position
+
     def test_the_later_of_two_positions_does_not_depend_on_their_order(self, room: Room) -> None:
         get = room.get(table="events", cursor="moved", key="id")
         nine = {"at": "9", "keys": [["1"]], "number": True}
@@ -511,7 +542,7 @@ class TableContract:
         room.sql("CREATE TABLE events (id BIGINT)")
         connection = room.scope.environment.connections["shop"]
 
-        assert "shop.db with 1 table" in connection.test(room.scope)
+        assert "shop.db with 1 table or view" in connection.test(room.scope)
         assert self.adapter.tables(connection, room.scope) == [("events", pa.schema([("id", pa.int64())]))]
 
     def test_a_file_that_is_no_database_is_invalid(self, room: Room) -> None:
