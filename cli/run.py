@@ -52,10 +52,10 @@ def run(
 
 def told(report: dict[str, Any]) -> None:
     """Shows a run's report to a person."""
-    balance = "balanced" if report["balanced"] else "does not balance"
+    balance = ", balanced" if report["balanced"] else ""
     show.table(show.LEDGER_COLUMNS, show.ledger_rows(report["nodes"]))
     typer.echo()
-    typer.echo(f"{report['status'].replace('_', ' ')}, {balance}, {report['seconds']:.2f} s   run {report['run']}")
+    typer.echo(f"{report['status'].replace('_', ' ')}{balance}, {report['seconds']:.2f} s   run {report['run']}")
     delivery = report["delivery"]
     if delivery:
         typer.echo(f"delivery: {delivery['label']}")

@@ -100,18 +100,18 @@ def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chun
             yield Chunk(batch, first)
             first += batch.num_rows
         return
-    done = -1
+    done = given = -1
     failed = 0
     while True:
         try:
             for chunk in _get(station).read(split["payload"], station.schema, job.scope, want_of(job, station)):
-                fresh = _behind(chunk, done)
                 done = max(done, _last(chunk))
-                yield fresh
+                yield _behind(chunk, given)
                 failed = 0
             return
         except Unavailable as fault:
             failed += 1
+            given = done
             if failed >= station.retry.attempts:
                 raise
             tap.transaction(station.name, "retry", attempt=failed, error=str(fault))
@@ -134,19 +134,22 @@ def _ordinals(chunk: Chunk) -> np.ndarray:
 
 def _last(chunk: Chunk) -> int:
     malformed = max(chunk.malformed.ordinals, default=-1) if chunk.malformed else -1
-    ordinals = _ordinals(chunk)
-    return max(int(ordinals[-1]) if len(ordinals) else -1, malformed)
+    rows = chunk.batch.num_rows
+    if not rows:
+        return malformed
+    last = chunk.first + rows - 1 if chunk.ordinals is None else chunk.ordinals[rows - 1].as_py()
+    return max(last, malformed)
 
 
-def _behind(chunk: Chunk, done: int) -> Chunk:
-    """The part of a chunk that was not given before the reading broke off."""
-    if done < 0:
+def _behind(chunk: Chunk, given: int) -> Chunk:
+    """The part of a chunk that was not given before the reading broke off; all of it where it never did."""
+    if given < 0:
         return chunk
     ordinals = _ordinals(chunk)
-    keep = np.flatnonzero(ordinals > done)
+    keep = np.flatnonzero(ordinals > given)
     malformed = chunk.malformed
     if malformed is not None:
-        left = [index for index, ordinal in enumerate(malformed.ordinals) if ordinal > done]
+        left = [index for index, ordinal in enumerate(malformed.ordinals) if ordinal > given]
         malformed = Malformed(
             [malformed.texts[index] for index in left],
             [malformed.codes[index] for index in left],

@@ -18,14 +18,15 @@ from pipelines.retry import attempts
 
 def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     """Settles a phase and gives the splits of the next. Called again after a crash it goes on where it was."""
-    whole = journal.load_phase(job, phase)
-    if whole is None:
-        whole = gather(job, facts)
-        if not job.is_dry:
-            journal.save_phase(job, phase, whole)
+    known = journal.load_phase(job, phase)
+    whole = known or gather(job, facts)
+    findings = _findings(job, phase, whole)
+    if known is None and not job.is_dry:
+        whole.pieces.extend(_noted(job, findings))
+        journal.save_phase(job, phase, whole)
     _check_balance(job, phase, whole)
     _check_thresholds(job, phase, whole)
-    _check_whole(job, phase, whole)
+    _check_findings(findings)
     spills = list(whole.spills)
     for station in job.plan.posts():
         if station.phase == phase and not job.is_dry and _is_staged(station):
@@ -106,15 +107,34 @@ def _check_thresholds(job: Job, phase: int, whole: Facts) -> None:
             raise Failed(too_many(station, counts.rejected, counts.taken))
 
 
-def _check_whole(job: Job, phase: int, whole: Facts) -> None:
-    """Rules over all records of a node, before anything is published."""
-    broken: list[str] = []
-    for station in job.plan.stations.values():
-        config = station.spec.config
-        if station.phase != phase or job.is_dry or not isinstance(config, WholeRules):
-            continue
-        findings: list[Finding] = list(config.verify(whole.whole.get(station.name, []), station.schema, job.scope))
-        broken += [f"node {station.name!r}: {finding.message}" for finding in findings if not finding.passed]
+def _findings(job: Job, phase: int, whole: Facts) -> list[tuple[Station, Finding]]:
+    """What the rules over all records of a node found, before anything is published."""
+    return [
+        (station, finding)
+        for station in job.plan.stations.values()
+        if station.phase == phase and not job.is_dry and isinstance(station.spec.config, WholeRules)
+        for finding in station.spec.config.verify(whole.whole.get(station.name, []), station.schema, job.scope)
+    ]
+
+
+def _noted(job: Job, findings: Sequence[tuple[Station, Finding]]) -> list[Plain]:
+    """Every finding as a transaction of the data log."""
+    tap = job.open_tap(job.tap_plan)
+    for station, finding in findings:
+        what = "rule held" if finding.passed else "rule broken"
+        tap.transaction(
+            station.name,
+            what,
+            rule=finding.rule,
+            severity=finding.severity,
+            observed=str(finding.observed),
+            message=finding.message,
+        )
+    return [dict(piece) for piece in tap.close()]
+
+
+def _check_findings(findings: Sequence[tuple[Station, Finding]]) -> None:
+    broken = [f"node {station.name!r}: {finding.message}" for station, finding in findings if finding.stops]
     if broken:
         raise Failed("; ".join(broken) + "; nothing staged in this phase was published")
 
