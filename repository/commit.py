@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from repository.columns import Columns
+from repository.disk import written
 from repository.manifest import (
     COMMITS,
     LOOSE_RUNS,
@@ -45,7 +46,16 @@ Payload = tuple[str, pa.Table, Columns]
 
 
 def commit(root: Path, report: Mapping[str, Any], pieces: Sequence[Mapping[str, Any]]) -> None:
-    """Makes a run's logs visible in one step. Again after a crash it finishes what was begun, or does nothing."""
+    """Makes a run's logs visible in one step. Again after a crash it finishes what was begun, or does nothing.
+
+    Raises:
+        Unavailable: The disk refuses; nothing of the run shows, and a later call may finish it.
+    """
+    with written(root):
+        _commit(root, report, pieces)
+
+
+def _commit(root: Path, report: Mapping[str, Any], pieces: Sequence[Mapping[str, Any]]) -> None:
     run, flow = report["run"], report["flow"]
     folder = root / COMMITS
     folder.mkdir(parents=True, exist_ok=True)

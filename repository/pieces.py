@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.records import ROW_ID
 from repository.sample import one_batch
 
 Piece = dict[str, Any]
@@ -19,6 +20,7 @@ Piece = dict[str, Any]
 
 AT, KEY, CODE, MESSAGE, ATTEMPT = "__at", "__key", "__code", "__message", "__attempt"
 """Columns of ours beside a payload: time, business key; a reject's code, message and attempt."""
+OWN_COLUMNS = (ROW_ID, AT, KEY, CODE, MESSAGE, ATTEMPT)
 INLINE_BYTES = 1 << 16
 """Larger pieces are files: what travels between workers and the commit stays small."""
 INSTANT = pa.timestamp("us", tz="UTC")

@@ -14,7 +14,8 @@ from pipelines.records import ids_of
 from pipelines.tap import TapPlan
 from repository.pieces import AT, INSTANT, KEY, Piece, by_schema, pack
 from repository.sample import Hashes, Sample, detached
-from repository.spill import OWN_COLUMNS, Spill, records_table
+from repository.secrecy import without_secrets
+from repository.spill import Spill, records_table
 from repository.storable import taken
 
 AUTO_ROWS = 10_000
@@ -22,7 +23,6 @@ AUTO_BYTES = 16 << 20
 """Below both, the policy `auto` keeps all records of a port."""
 SPILL_BYTES = 8 << 20
 """What a port that keeps everything holds before it writes a row group."""
-MASKED = "***"
 
 NewPath = Callable[[str], Path]
 """Gives a fresh path in the run's staging folder, for a suffix."""
@@ -124,7 +124,7 @@ class Port:
 
     def _shown(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The records as logs may show them, with their business key."""
-        batch = without_secrets(batch, self._plan.mask, self._plan.exclude)
+        batch = without_secrets(batch, self._plan)
         return with_key(batch, self._plan.keys.get(str(self._head["node"]), ()))
 
 
@@ -140,21 +140,6 @@ def instant() -> pa.Scalar:
     return pa.scalar(time.time_ns() // 1000, pa.int64()).cast(INSTANT)
 
 
-def without_secrets(batch: pa.RecordBatch, mask: Sequence[str], exclude: Sequence[str]) -> pa.RecordBatch:
-    """The records without excluded columns, and with masked ones unreadable. Names match as SQL's do."""
-    if not mask and not exclude:
-        return batch
-    masked, excluded = {name.lower() for name in mask}, {name.lower() for name in exclude}
-    arrays, names = [], []
-    for name, array in zip(batch.schema.names, batch.columns, strict=True):
-        if name not in OWN_COLUMNS and name.lower() in excluded:
-            continue
-        hide = name not in OWN_COLUMNS and name.lower() in masked
-        arrays.append(_masked(array) if hide else array)
-        names.append(name)
-    return pa.RecordBatch.from_arrays(arrays, names=names)
-
-
 def with_key(batch: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch:
     """The records with their business key as text: values joined by `|`; none where a column of it is missing."""
     indices = [batch.schema.get_field_index(name) for name in key]
@@ -162,7 +147,3 @@ def with_key(batch: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch:
         return batch
     texts = [batch.column(index).cast(pa.string()) for index in indices]
     return batch.append_column(KEY, texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, "|"))
-
-
-def _masked(array: pa.Array) -> pa.Array:
-    return pc.if_else(array.is_null(), pa.scalar(None, pa.string()), pa.scalar(MASKED))

@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 
 from pipelines.records import ROW_ID
 from repository.columns import Columns
-from repository.pieces import AT, ATTEMPT, CODE, INSTANT, KEY, MESSAGE, Piece
+from repository.pieces import AT, ATTEMPT, CODE, INSTANT, KEY, MESSAGE, OWN_COLUMNS, Piece
 from repository.storable import payload
 
-OWN_COLUMNS = (ROW_ID, AT, KEY, CODE, MESSAGE, ATTEMPT)
 REPEATED = ["run", "flow", "version", "node", "port", "code", "status", "what"]
 """Columns with few distinct values, for which a dictionary pays."""
 DELTA = {"rids.list.element": "DELTA_BINARY_PACKED"}

@@ -6,6 +6,7 @@ import itertools
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pyarrow as pa
 
 from pipelines.node import Receipts, Rejects
 from pipelines.tap import TapPlan
+from repository.disk import written
 from repository.pieces import ATTEMPT, CODE, DELIVERIES, MESSAGE, TRANSACTIONS, Piece, pack
 from repository.port import Port, instant, stamped
 from repository.sample import Hashes
+from repository.secrecy import hidden_columns
 from repository.spill import Spill, with_constants
 
 TAP_BYTES = 64 << 20
@@ -65,24 +68,29 @@ class LakeTap:
         """Keeps what a target said of a batch."""
         if not len(ids):
             return
+        if not hidden_columns(self._plan).isdisjoint(name.lower() for name in self._plan.keys.get(node, ())):
+            receipts = replace(receipts, keys=None)
         self._receipts.append((node, ids, receipts, attempt, instant()))
         self._receipt_rows += len(ids)
         self._receipt_bytes += sum(0 if some is None else some.nbytes for some in (receipts.keys, receipts.ids))
         if self._receipt_rows >= DELIVERED_ROWS or self._receipt_bytes >= DELIVERED_BYTES:
-            self._deliveries.spill(self._take_receipts())
+            with written(self._plan.staging):
+                self._deliveries.spill(self._take_receipts())
 
     def transaction(self, node: str, what: str, **details: Any) -> None:
         """Keeps an event."""
         text = json.dumps(details, default=str, ensure_ascii=False, separators=(",", ":"))
         self._events.append((next(self._event_number), instant(), node, what, text))
         if len(self._events) >= EVENTS:
-            self._transactions.spill(self._take_events())
+            with written(self._plan.staging):
+                self._transactions.spill(self._take_events())
 
     def close(self) -> Sequence[Mapping[str, Any]]:
         """The pieces for the commit."""
-        pieces = [piece for port in self._ports.values() for piece in port.close()]
-        pieces += self._deliveries.close(self._take_receipts())
-        pieces += self._transactions.close(self._take_events())
+        with written(self._plan.staging):
+            pieces = [piece for port in self._ports.values() for piece in port.close()]
+            pieces += self._deliveries.close(self._take_receipts())
+            pieces += self._transactions.close(self._take_events())
         return pieces
 
     def _keep(self, table: str, node: str, port: str, policy: str, batch: pa.RecordBatch) -> None:
@@ -90,7 +98,12 @@ class LakeTap:
         if kept is None:
             kept = self._ports[table, node, port] = Port(self._plan, self._new_path, table, node, port, policy)
         before = kept.bytes
-        kept.add(batch, self._hashes)
+        with written(self._plan.staging):
+            kept.add(batch, self._hashes)
+            self._relieve(kept, before)
+
+    def _relieve(self, kept: Port, before: int) -> None:
+        """Frees memory where this port's growth takes the tap beyond its bound."""
         if kept.bytes > before and sum(each.bytes for each in self._ports.values()) > TAP_BYTES:
             whole = [each for each in self._ports.values() if each.is_whole]
             max(whole or [kept], key=lambda each: each.bytes).relieve()

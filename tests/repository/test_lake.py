@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.errors import Unavailable
 from pipelines.node import Receipts, Rejects
 from pipelines.records import ROW_ID, ids_of
 from repository import port, tap
@@ -222,12 +225,19 @@ def test_masked_and_excluded_columns_reach_no_log(lake: Any) -> None:
     batch = pa.record_batch({"n": [1, 2], "text": ["visa", None], "secret": ["s3", "s4"], ROW_ID: pa.array([1, 2])})
     for node in ("orders", "all"):
         one.records(node, "out", batch)
-    one.rejects("orders", batch, Rejects(None, ["a", "b"], ["", ""]), 1)
+    one.rejects("orders", batch, Rejects(None, ["a", "b"], ["visa is no number", "s4 is short"]), 1)
+    line = pa.record_batch({"line": ["1,visa,s3"], ROW_ID: pa.array([3])})
+    one.rejects("orders", line, Rejects(None, ["csv"], ["1,visa,s3 has 3 values"]), 1)
+    one.deliveries("orders", pa.array([1, 2]), Receipts(pa.array(["visa", None])), 1)
 
     lake.commit(one)
 
     assert lake.rows("web-orders", "orders") == [(1, "***", "r1", 1), (2, None, "r1", 2)]
-    assert lake.rows("rejects", columns="key, payload", rest="LIMIT 1") == [("***", '{"n":1,"text":"***"}')]
+    assert lake.rows("rejects", columns="key, message, payload", rest="ORDER BY rid") == [
+        ("***", "*** is no number", '{"n":1,"text":"***"}'),
+        (None, "*** is short", '{"n":2,"text":null}'),
+        (None, "*** has 3 values", '{"line":"***"}'),
+    ]
     everything = b"".join(path.read_bytes() for path in lake.root.rglob("*") if path.is_file())
     assert b"visa" not in everything
     assert b"s3" not in everything
@@ -243,7 +253,7 @@ def test_nothing_shows_before_the_manifest_and_a_second_commit_finishes_the_firs
     pieces = [dict(piece) for piece in one.close()]
     with monkeypatch.context() as broken:
         broken.setattr("repository.commit.write", _power_failure)
-        with pytest.raises(OSError, match="power"):
+        with pytest.raises(Unavailable, match=r"power failure.*then try again"):
             commit(lake.root, reported("r1"), pieces)
     seen = read(lake.root).commits
 
@@ -265,7 +275,7 @@ def test_a_commit_without_the_pieces_of_the_first_leaves_nothing_of_them(
     one.records("orders", "out", numbers(0, 5))
     with monkeypatch.context() as broken:
         broken.setattr("repository.commit.write", _power_failure)
-        with pytest.raises(OSError, match="power"):
+        with pytest.raises(Unavailable, match=r"power failure.*then try again"):
             commit(lake.root, reported("r1"), one.close())
 
     commit(lake.root, reported("r1", status="failed"), [])
@@ -276,6 +286,42 @@ def test_a_commit_without_the_pieces_of_the_first_leaves_nothing_of_them(
 
 def _power_failure(*_: object) -> None:
     raise OSError("power failure")
+
+
+def test_a_full_disk_shows_nothing_and_can_be_tried_again(lake: Any, reported: Any, repository_root: Path) -> None:
+    one = lake.tap()
+    one.records("orders", "out", numbers(0, 5_000, "some text"))
+    pieces = [dict(piece) for piece in one.close()]
+    code = (
+        "import pickle, resource, signal, sys; from repository.lake import commit\n"
+        "from pipelines.errors import Unavailable\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "try: commit(*pickle.load(sys.stdin.buffer))\n"
+        "except Unavailable as fault: print(fault)"
+    )
+
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps((lake.root, reported("r1"), pieces)),
+        cwd=repository_root,
+        capture_output=True,
+        check=True,
+    )
+    seen = read(lake.root).commits
+    commit(lake.root, reported("r1"), pieces)
+
+    assert b"cannot be written" in told.stdout, told
+    assert seen == []
+    assert lake.rows("records", columns="count(*)") == [(5_000,)]
+    assert not list(lake.root.rglob("*.tmp"))
+
+
+def test_what_ships_to_workers_imports_no_database(repository_root: Path) -> None:
+    code = "import sys, repository.lake; print([m for m in sys.modules if m in {'apache_beam', 'sqlalchemy', 'duckdb', 'typer'}])"
+
+    told = subprocess.run([sys.executable, "-c", code], cwd=repository_root, capture_output=True, text=True, check=True)
+
+    assert told.stdout.strip() == "[]"
 
 
 def test_failed_and_cancelled_runs_are_there_too(lake: Any) -> None:
