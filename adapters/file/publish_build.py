@@ -127,7 +127,14 @@ class Builder:
         return ParquetForm().batches(path, staged)
 
     def _old(self, path: Path) -> Iterator[pa.RecordBatch]:
-        return self.form.batches(path, self.schema)
+        return self.form.batches(path, self._own_schema(path))
+
+    def _own_schema(self, path: Path) -> pa.Schema:
+        """The columns of a file that is there: those it goes on with."""
+        there = self.form.columns(path)
+        if there is None:
+            return self.schema
+        return pa.schema([pa.field(name, kind or pa.string()) for name, kind in there.items()])
 
     @property
     def _raw_line(self) -> str | None:
@@ -202,7 +209,7 @@ class Builder:
                 if found.any_before(start + rows):
                     new = self._part_path(scratch, place, number)
                     number += 1
-                    if not write_kept(self.form, new, self.schema, kept(self._old(path), found, start)):
+                    if not write_kept(self.form, new, self._own_schema(path), kept(self._old(path), found, start)):
                         new.unlink()
                 else:
                     new = scratch / path.relative_to(self.target.root)

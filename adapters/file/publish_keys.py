@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from adapters.file.writers import ARRIVED, Form
-from pipelines.errors import Invalid
+from pipelines.errors import Invalid, Unavailable
 
 POSITION = "__position"
 KEY_ROWS = 65_536
@@ -50,17 +51,16 @@ class Keys:
 
     def take(self, staged: Sequence[Path], batches: Batches) -> Dropped:
         """Takes the keys of the staged parts; gives the positions of records that a later one of the same key replaces."""
-        reader, counts = _numbered(staged, batches, [*self._key, ARRIVED])
-        self._connection.register("coming", reader)
-        self._connection.execute("create or replace table staged as select * from coming")
-        self._connection.unregister("coming")
+        reader = Numbered(staged, batches, [*self._key, ARRIVED])
+        with _told(self._folder), self._seen_as("coming", reader):
+            self._connection.execute("create or replace table staged as select * from coming")
         names = ", ".join(_quoted(name) for name in self._key)
         replaced = f"""
             select {POSITION} from (
                 select {POSITION}, row_number() over (partition by {names} order by {ARRIVED} desc, {POSITION} desc) as n
                 from staged
             ) where n > 1 order by {POSITION}"""
-        return Dropped(counts, self._positions(replaced))
+        return Dropped(reader.counts, self._positions(replaced))
 
     def found(self, olds: Sequence[Path], batches: Batches, raw_line: str | None) -> Dropped:
         """The positions of the old records whose key has come. With `raw_line` that column holds JSON."""
@@ -69,22 +69,32 @@ class Keys:
         same = " and ".join(
             f"try_cast({_there(name, raw_line)} as {kinds[name]}) = staged.{_quoted(name)}" for name in self._key
         )
-        reader, counts = _numbered(olds, batches, columns)
-        self._connection.register("there", reader)
+        reader = Numbered(olds, batches, columns)
         query = f"select there.{POSITION} from there semi join staged on {same} order by 1"
         try:
-            return Dropped(counts, self._positions(query))
+            with self._seen_as("there", reader):
+                return Dropped(reader.counts, self._positions(query))
         except (duckdb.InvalidInputException, duckdb.ConversionException) as fault:
             raise Invalid(
-                f"{olds[0]}: what is there cannot be read ({fault}); mend it, or use mode `replace`"
+                f"{olds[0]}: what is there cannot be read ({_short(fault)}); mend it, or use mode `replace`"
             ) from fault
+
+    @contextmanager
+    def _seen_as(self, name: str, reader: Numbered) -> Iterator[None]:
+        """Lets DuckDB read batches; a fault of reading them is raised as itself."""
+        self._connection.register(name, reader.batches)
+        try:
+            yield
+        except duckdb.Error as fault:
+            raise (reader.fault or fault) from fault
         finally:
-            self._connection.unregister("there")
+            self._connection.unregister(name)
 
     def _positions(self, query: str) -> Iterator[pa.RecordBatch]:
         """The result as a table of its own, on disk where it is large, read from a cursor of its own."""
         self._tables += 1
-        self._connection.execute(f"create table positions_{self._tables} as {query}")
+        with _told(self._folder):
+            self._connection.execute(f"create table positions_{self._tables} as {query}")
         return self._read(f"select * from positions_{self._tables}")
 
     def _read(self, query: str) -> Iterator[pa.RecordBatch]:
@@ -148,34 +158,60 @@ def write_kept(form: Form, path: Path, schema: pa.Schema, batches: Iterator[pa.R
     return rows
 
 
-def _numbered(
-    paths: Sequence[Path], batches: Batches, columns: Sequence[str]
-) -> tuple[pa.RecordBatchReader, list[int]]:
-    """The columns of all files with each record's position, and a list that gets each file's count as it is read."""
-    counts: list[int] = []
+class Numbered:
+    """The columns of all files with each record's position, read once, batch by batch."""
 
-    def produce() -> Iterator[pa.RecordBatch]:
+    def __init__(self, paths: Sequence[Path], batches: Batches, columns: Sequence[str]) -> None:
+        self.counts: list[int] = []
+        """The records of each file, once it has been read."""
+        self.fault: Exception | None = None
+        """What went wrong while another library was reading."""
+        self._columns = columns
+        produced = self._produced(paths, batches)
+        first = next(produced, None)
+        if first is None:
+            fields = [pa.field(name, pa.string()) for name in columns]
+            first = pa.RecordBatch.from_pylist([], pa.schema([*fields, pa.field(POSITION, pa.int64())]))
+        self.batches = pa.RecordBatchReader.from_batches(first.schema, self._alike(first, produced))
+
+    def _produced(self, paths: Sequence[Path], batches: Batches) -> Iterator[pa.RecordBatch]:
         position = 0
         for path in paths:
             start = position
             for batch in batches(path):
                 numbers = pa.array(np.arange(position, position + batch.num_rows))
                 position += batch.num_rows
-                chosen = [batch.column(name) for name in columns]
-                yield pa.RecordBatch.from_arrays([*chosen, numbers], [*columns, POSITION])
-            counts.append(position - start)
+                for name in self._columns:
+                    if name not in batch.schema.names:
+                        raise Invalid(f"{path}: has no column {name!r}; there are: {', '.join(batch.schema.names)}")
+                chosen = [batch.column(name) for name in self._columns]
+                yield pa.RecordBatch.from_arrays([*chosen, numbers], [*self._columns, POSITION])
+            self.counts.append(position - start)
 
-    produced = produce()
-    first = next(produced, None)
-    if first is None:
-        fields = [pa.field(name, pa.string()) for name in columns]
-        return pa.RecordBatchReader.from_batches(pa.schema([*fields, pa.field(POSITION, pa.int64())]), iter(())), counts
-
-    def again() -> Iterator[pa.RecordBatch]:
+    def _alike(self, first: pa.RecordBatch, produced: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """All batches with the first one's types."""
         yield first
-        yield from produced
+        try:
+            for batch in produced:
+                yield batch if batch.schema.equals(first.schema) else batch.cast(first.schema)
+        except Exception as fault:
+            self.fault = fault
+            raise
 
-    return pa.RecordBatchReader.from_batches(first.schema, again()), counts
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Says what keeps DuckDB from working in its folder."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as fault:
+        raise Unavailable(
+            f"{folder}: comparing keys found no room ({_short(fault)}); make room, or raise the runner's `memory_bytes`"
+        ) from fault
+
+
+def _short(fault: Exception) -> str:
+    return " ".join(str(fault).split())[:300]
 
 
 def _quoted(name: str) -> str:

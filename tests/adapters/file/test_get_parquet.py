@@ -184,7 +184,7 @@ def test_a_file_without_records_has_columns_and_no_splits(tmp_path: Path) -> Non
 
 
 def test_times_of_old_spark_files_come_where_nanoseconds_cannot_hold_them(tmp_path: Path) -> None:
-    moment = datetime(3000, 1, 1)
+    moment = datetime.fromisoformat("3000-01-01T00:00:00")
     table = pa.table({"at": pa.array([moment], pa.timestamp("us"))})
     pq.write_table(table, tmp_path / "in.parquet", use_deprecated_int96_timestamps=True, store_schema=False)
 

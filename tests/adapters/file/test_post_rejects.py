@@ -61,7 +61,10 @@ def test_csv_takes_nan_and_infinity(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["out.csv", "out.jsonl"])
 def test_text_takes_no_time_outside_of_four_digit_years(path: str, tmp_path: Path) -> None:
     days = pa.array([0, 2_932_897, -719_163], pa.date32())
-    moments = pa.array([datetime(9999, 12, 31, 23), datetime(1, 1, 1), None], pa.timestamp("us"))
+    moments = pa.array(
+        [datetime.fromisoformat("9999-12-31T23:00:00"), datetime.fromisoformat("0001-01-01T00:00:00"), None],
+        pa.timestamp("us"),
+    )
     records = pa.record_batch([pa.array(range(3)), days, moments], names=["id", "day", "at"])
 
     (outcome,) = deliver(post(path=path), [records], tmp_path)

@@ -52,10 +52,19 @@ TYPES: dict[str, tuple[pa.DataType, Any]] = {
     "VARCHAR": (pa.string(), TEXTS),
     "BOOLEAN": (pa.bool_(), st.booleans()),
     "DATE": (pa.date32(), st.dates(date(1, 1, 1), date(9999, 12, 31))),
-    "TIMESTAMP": (pa.timestamp("us"), st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999))),
+    "TIMESTAMP": (
+        pa.timestamp("us"),
+        st.datetimes(
+            datetime.fromisoformat("0001-01-01T00:00:00"), datetime.fromisoformat("9999-12-31T23:59:59.999999")
+        ),
+    ),
     "TIMESTAMP WITH TIME ZONE": (
         pa.timestamp("us", "UTC"),
-        st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 30), timezones=st.just(UTC)),
+        st.datetimes(
+            datetime.fromisoformat("0001-01-03T00:00:00"),
+            datetime.fromisoformat("9999-12-30T00:00:00"),
+            timezones=st.just(UTC),
+        ),
     ),
     "TIME": (pa.time64("us"), st.times()),
 }
