@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from repository.columns import quoted
@@ -23,13 +23,13 @@ Said = dict[str, Any]
 """`rows` written, and whether the row limit cut the rest off (`truncated`)."""
 
 
-def write(connection: Any, relation: Any, name: str, limit_rows: int, out: BinaryIO) -> Said:
+def write(connection: Any, relation: Any, name: str, limit_rows: int, width: int, out: BinaryIO) -> Said:
     """Writes an answer to the standard output `out`, in a format, at most `limit_rows` rows of it."""
     if name in COPIES:
         return write_copy(connection, relation, name, limit_rows)
     if name == "arrow":
         return write_arrow(relation, limit_rows, out)
-    return write_table(connection, relation, limit_rows, out)
+    return write_table(connection, relation, limit_rows, width, out)
 
 
 def write_copy(connection: Any, relation: Any, name: str, limit_rows: int) -> Said:
@@ -61,8 +61,11 @@ def write_arrow(relation: Any, limit_rows: int, out: BinaryIO) -> Said:
     return {"rows": rows, "truncated": truncated}
 
 
-def write_table(connection: Any, relation: Any, limit_rows: int, out: BinaryIO) -> Said:
-    """Aligned columns, numbers to the right. Widths come from the first rows; a longer cell is cut."""
+def write_table(connection: Any, relation: Any, limit_rows: int, width: int, out: BinaryIO) -> Said:
+    """Aligned columns, numbers to the right. Widths come from the first rows.
+
+    Where a line would be longer than `width`, cells are cut to what people read at a glance.
+    """
     names = [_cell(name) for name, _ in _columns(relation)]
     right = [any(word in kind for word in NUMBERS) and "[" not in kind for _, kind in _columns(relation)]
     relation.create_view(ANSWER.strip('"'))
@@ -74,7 +77,7 @@ def write_table(connection: Any, relation: Any, limit_rows: int, out: BinaryIO) 
         truncated = rows + len(batch) > limit_rows
         cells = [[_cell(value) for value in row] for row in batch[: limit_rows - rows]]
         if not widths:
-            widths = [min(WIDEST_CELL, max(map(_width, column))) for column in zip(names, *cells, strict=True)]
+            widths = _widths(zip(names, *cells, strict=True), width)
             _head(out, names, widths, right)
         _lines(out, cells, widths, right)
         rows += len(cells)
@@ -103,6 +106,12 @@ def _batches(result: Any) -> Iterator[list[tuple[Any, ...]]]:
     while rows:
         yield rows
         rows = result.fetchmany(BATCH_ROWS)
+
+
+def _widths(columns: Iterable[Sequence[str]], room: int) -> list[int]:
+    natural = [max(map(_width, column)) for column in columns]
+    fits = sum(natural) + 2 * len(natural) <= room
+    return natural if fits else [min(WIDEST_CELL, width) for width in natural]
 
 
 def _head(out: BinaryIO, names: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> None:

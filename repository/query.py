@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,7 +111,8 @@ def _to_stream(root: Path, sql: str, limits: Limits, name: Format, output: Binar
 
 def _ask(root: Path, sql: str, limits: Limits, name: Format, output: int) -> Answer:
     started = time.monotonic()
-    request = {"root": str(root.absolute()), "sql": sql, "format": name, "limits": asdict(limits)}
+    width = shutil.get_terminal_size((120, 24)).columns
+    request = {"root": str(root.absolute()), "sql": sql, "format": name, "limits": asdict(limits), "width": width}
     command = [sys.executable, "-I", "-S", "-c", START, *_places()]
     child = subprocess.Popen(
         command,

@@ -40,7 +40,7 @@ def main() -> None:
     except Invalid as fault:
         said = {"invalid": str(fault)}
     except BrokenPipeError:
-        said = {"rows": 0, "truncated": True}  # whoever reads has seen enough
+        said = {"rows": 0, "truncated": False}  # whoever reads has seen enough
     sys.stderr.write("\n" + json.dumps(said) + "\n")
 
 
@@ -60,8 +60,10 @@ def answer(request: dict[str, Any], folder: Path, out: BinaryIO) -> dict[str, An
         relation = connection.sql(_listing(views) if wanted.wants_list else request["sql"])
         if relation is None:
             raise Invalid("a query is one SELECT that gives rows; write a SELECT")
-        return formats.write(connection, relation, request["format"], limits["rows"], out)
+        return formats.write(connection, relation, request["format"], limits["rows"], request["width"], out)
     except duckdb.Error as fault:
+        if "Broken pipe" in str(fault):
+            raise BrokenPipeError from fault
         raise Invalid(_explained(fault, connection, limits)) from fault
     finally:
         connection.close()

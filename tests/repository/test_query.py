@@ -308,6 +308,28 @@ def test_a_deeply_nested_query_is_refused_not_crashed(filled: Any) -> None:
     assert text(filled, "SELECT " + " + ".join(["1"] * 400) + " AS n", "csv") == "n\n400\n"
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_a_reader_that_has_seen_enough_is_no_fault(filled: Any, repository_root: Path, form: str) -> None:
+    code = (
+        "import sys; from pathlib import Path; from repository.query import query\n"
+        "query(Path(sys.argv[1]), 'SELECT * FROM range(1000000)', format=sys.argv[2])"
+    )
+
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code, str(filled.root), form],
+        cwd=repository_root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert asking.stdout is not None
+    first = asking.stdout.readline()
+    asking.stdout.close()
+    _, said = asking.communicate()
+
+    assert first
+    assert (asking.returncode, said) == (0, b"")
+
+
 def test_a_failed_query_leaves_the_old_answer(filled: Any, tmp_path: Path) -> None:
     target = tmp_path / "answer.csv"
     target.write_text("old")
