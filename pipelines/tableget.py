@@ -68,7 +68,7 @@ class TableGet(Get):
     """One SELECT in the database's own SQL; `$name` is a parameter or variable, bound and never pasted. It is read in
     one piece, in the order of `key` where that is given."""
     columns: Names | dict[str, str] | None = None
-    """Which columns to read: names, or names to DuckDB types to read them as. Without it all, as they are declared."""
+    """Which columns to read: names, or names to DuckDB types to read them as. Without it, all, as they are declared."""
     where: str | None = None
     """A condition in the database's own SQL, computed by the database; `$name` is bound and never pasted."""
     key: Names | None = None

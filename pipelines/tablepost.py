@@ -68,7 +68,7 @@ class TablePost(Post):
     """Whether a table that is missing is made, with a column for each column delivered and, to upsert, a unique key."""
     columns: Names | dict[str, str] | None = None
     """Which columns to deliver: names, or names to types in the database's own words for a table to be made. Without
-    it all."""
+    it, all."""
 
     @abstractmethod
     def address(self, scope: Scope) -> str:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from adapters import duckdb as adapter
-from tests.adapters.table_contract import Room, TableContract, batch_of
+from tests.adapters.table_contract import TableContract
+from tests.adapters.table_room import Room, batch_of
 
 
 def execute(path: Path, sql: str) -> list[tuple[Any, ...]]:

@@ -25,7 +25,8 @@ from adapters import sqlite as adapter
 from adapters.sqlite.types import arrow_column
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Want
-from tests.adapters.table_contract import Reading, Room, TableContract, batch_of
+from tests.adapters.table_contract import TableContract
+from tests.adapters.table_room import Reading, Room, batch_of
 
 
 def execute(path: Path, sql: str) -> list[tuple[Any, ...]]:
