@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -40,6 +41,10 @@ class NodeConformance:
         staging.mkdir(parents=True, exist_ok=True)
         return Scope(project, now=NOW, flow="conformance", version="1", run="r1", staging=staging)
 
+    def samples(self) -> Sequence[Example]:
+        """The examples used as data: the node's own. Override where those do not tell all there is."""
+        return self.node.examples
+
     def built(self, example: Example) -> Node:
         """The node of an example."""
         return self.node.model_validate(dict(example.config))
@@ -47,7 +52,7 @@ class NodeConformance:
     def worlds(self, tmp_path: Path) -> list[tuple[Example, Node, Scope]]:
         """Every example with its node and a world of its own."""
         found = []
-        for number, example in enumerate(self.node.examples):
+        for number, example in enumerate(self.samples()):
             project = tmp_path / f"example-{number}"
             project.mkdir()
             found.append((example, self.built(example), self.prepare(project, example)))

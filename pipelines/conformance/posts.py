@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import pickle
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +25,7 @@ from pipelines.scope import Scope
 
 PUBLICATION = "r1/post"
 """What names a publication to its target."""
+MOMENTS = ("staged", "settled", "committed")
 LABELS = ("effectively once", "at least once")
 
 
@@ -158,6 +162,18 @@ class PostConformance(NodeConformance):
 
             assert list(self.delivered(case.scope, case.example)) == first
 
+    def test_a_worker_killed_at_any_moment_does_no_harm(self, tmp_path: Path) -> None:
+        cases = list(self.staged(tmp_path))
+        # each example and each moment once, not all of both: a process is started for every one
+        for number in range(max(len(cases), len(MOMENTS)) if cases else 0):
+            moment = MOMENTS[number % len(MOMENTS)]
+            case = cases[number] if number < len(cases) else next(self.staged(_folder(tmp_path, moment)))
+            parts = _killed(case, moment, tmp_path / f"{number}.parts")
+            if not case.node.is_published(case.scope, PUBLICATION):
+                case.publish(parts)
+
+            assert same_records(self.delivered(case.scope, case.example), case.example.gives.get("out", []))
+
     def test_several_workers_parts_arrive_together(self, tmp_path: Path) -> None:
         for case in self.staged(tmp_path):
             rows = case.batch.num_rows
@@ -187,3 +203,30 @@ def _files(scope: Scope) -> dict[str, Any]:
         for path in scope.project.rglob("*")
         if path.is_file() and not path.is_relative_to(scope.staging)
     }
+
+
+def _folder(parent: Path, name: str) -> Path:
+    folder = parent / name
+    folder.mkdir()
+    return folder
+
+
+def _killed(case: Case, moment: str, told: Path) -> list[Part]:
+    """What a worker had staged that was killed at a moment, in a process of its own."""
+    child = multiprocessing.get_context("spawn").Process(target=_work_and_die, args=(case, moment, told))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL, f"the worker ended by itself with {child.exitcode}"
+    parts: list[Part] = pickle.loads(told.read_bytes())  # noqa: S301 -- written a moment ago
+    return parts
+
+
+def _work_and_die(case: Case, moment: str, told: Path) -> None:
+    told.write_bytes(pickle.dumps(parts := case.stage([case.batch])))
+    if moment != "staged":
+        publication = case.publication(parts)
+        for _settled in publication.settle():
+            pass
+        if moment == "committed":
+            publication.commit()
+    os.kill(os.getpid(), signal.SIGKILL)

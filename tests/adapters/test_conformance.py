@@ -1,0 +1,162 @@
+"""The gets and posts of the house are held to the suite that strangers import."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from adapters import duckdb as warehouse
+from adapters import file, sqlite
+from pipelines.conformance import GetConformance, PostConformance
+from pipelines.conformance.examples import Records
+from pipelines.environment import Connection, Environment
+from pipelines.node import Example, Node
+from pipelines.scope import Scope
+
+ORDERS = "CREATE TABLE orders (order_no VARCHAR PRIMARY KEY, country VARCHAR, total DOUBLE, updated_at BIGINT)"
+ROWS: list[dict[str, Any]] = [
+    {"order_no": "WEB-1", "country": "DE", "total": 1.5, "updated_at": 1},
+    {"order_no": "WEB-2", "country": None, "total": None, "updated_at": 2},
+    {"order_no": "WEB-3", "country": "FR", "total": 7.25, "updated_at": 3},
+]
+NEW: dict[str, Any] = {"order_no": "WEB-4", "country": "DE", "total": 4.0, "updated_at": 4}
+
+
+def executed(path: Path, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """A statement on a database, which is SQLite where its name says so."""
+    connection = sqlite3.connect(path) if path.suffix == ".sqlite" else duckdb.connect(str(path))
+    found = connection.execute(statement, list(values)).fetchall()
+    connection.commit()
+    connection.close()
+    return found
+
+
+def filled(scope: Scope, name: str, rows: Records) -> Scope:
+    """A scope whose connection `db` is a database with orders in it."""
+    path = scope.project / name
+    executed(path, ORDERS)
+    for row in rows:
+        executed(path, "INSERT INTO orders VALUES (?, ?, ?, ?)", list(row.values()))
+    connection: Connection = (
+        sqlite.Connection(adapter="sqlite", path=name)
+        if path.suffix == ".sqlite"
+        else warehouse.Connection(adapter="duckdb", path=name)
+    )
+    return replace(scope, environment=Environment(environment="local", connections={"db": connection}))
+
+
+class TableGet(GetConformance):
+    database = ""
+
+    def samples(self) -> Sequence[Example]:
+        return (
+            Example(config={"connection": "db", "table": "orders", "key": ["order_no"]}, gives={"out": ROWS}),
+            Example(
+                config={"connection": "db", "table": "orders", "key": ["order_no"], "cursor": "updated_at"},
+                gives={"out": ROWS},
+            ),
+            Example(config={"connection": "db", "table": "orders", "where": "country = 'FR'"}, gives={"out": ROWS[2:]}),
+        )
+
+    def prepare(self, project: Path, example: Example) -> Scope:
+        return filled(super().prepare(project, example), self.database, ROWS)
+
+    def grow(self, scope: Scope, example: Example) -> Records | None:
+        if "cursor" not in example.config:
+            return None
+        executed(scope.project / self.database, "INSERT INTO orders VALUES (?, ?, ?, ?)", list(NEW.values()))
+        return [NEW]
+
+
+class TablePost(PostConformance):
+    database = ""
+
+    def samples(self) -> Sequence[Example]:
+        upserted = [{**ROWS[0], "total": 99.0}, NEW]
+        return (
+            Example(config={"connection": "db", "table": "orders"}, records=[NEW], gives={"out": [*ROWS, NEW]}),
+            Example(
+                config={"connection": "db", "table": "orders", "mode": "upsert", "key": "order_no"},
+                records=upserted,
+                gives={"out": [upserted[0], *ROWS[1:], NEW]},
+            ),
+            Example(
+                config={"connection": "db", "table": "orders", "mode": "delete", "key": "order_no"},
+                records=[{"order_no": "WEB-2"}],
+                gives={"out": [ROWS[0], ROWS[2]]},
+            ),
+            Example(
+                config={"connection": "db", "table": "orders", "mode": "replace"}, records=[NEW], gives={"out": [NEW]}
+            ),
+        )
+
+    def prepare(self, project: Path, example: Example) -> Scope:
+        return filled(super().prepare(project, example), self.database, ROWS)
+
+    def delivered(self, scope: Scope, example: Example) -> Records:
+        found = executed(scope.project / self.database, "SELECT * FROM orders ORDER BY order_no")
+        return [dict(zip(NEW, row, strict=True)) for row in found]
+
+
+class TestSqliteGet(TableGet):
+    node = sqlite.Get
+    database = "shop.sqlite"
+
+
+class TestSqlitePost(TablePost):
+    node = sqlite.Post
+    database = "shop.sqlite"
+
+
+class TestDuckdbGet(TableGet):
+    node = warehouse.Get
+    database = "shop.duckdb"
+
+
+class TestDuckdbPost(TablePost):
+    node = warehouse.Post
+    database = "shop.duckdb"
+
+
+class TestFileGet(GetConformance):
+    node = file.Get
+
+    def grow(self, scope: Scope, example: Example) -> Records | None:
+        if not str(example.config["path"]).startswith("in/"):
+            return None
+        (scope.project / "in" / "later.jsonl").write_text('{"id": 7, "total": 1.00}\n')
+        return [{"id": 7, "total": "1.00"}]
+
+
+class TestFilePost(PostConformance):
+    node = file.Post
+
+    def delivered(self, scope: Scope, example: Example) -> Records:
+        path = scope.project / str(example.config["path"]).partition("{")[0]
+        if path.suffix == ".csv" and path.exists():
+            return fetched(f"SELECT * FROM read_csv('{path}')")
+        if path.suffix == ".jsonl" and path.exists():
+            return [json.loads(line) for line in path.read_text().splitlines()]
+        written = sorted(path.parent.rglob("*.parquet"))
+        return [row for each in written for row in fetched(f"FROM read_parquet('{each}', hive_partitioning = true)")]
+
+
+def fetched(query: str) -> list[dict[str, Any]]:
+    connection = duckdb.connect()
+    found = connection.execute(query)
+    names = [column[0] for column in found.description or ()]
+    rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    connection.close()
+    return rows
+
+
+@pytest.mark.parametrize("node", [file.Get, file.Post, sqlite.Get, sqlite.Post, warehouse.Get, warehouse.Post])
+def test_what_an_adapter_gives_is_documented_by_examples(node: type[Node]) -> None:
+    assert node.examples
