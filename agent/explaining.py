@@ -38,7 +38,8 @@ def explained(prepared: Prepared) -> str:
     lines = [f"{prepared.flow.name} {prepared.flow.version}"]
     for phase in range(prepared.plan.phases):
         stations = [station for station in prepared.plan.stations.values() if station.phase == phase]
-        lines.append(f"phase {phase + 1} of {prepared.plan.phases}: one pass over each batch, {len(stations)} nodes")
+        count = "1 node" if len(stations) == 1 else f"{len(stations)} nodes"
+        lines.append(f"phase {phase + 1} of {prepared.plan.phases}: one pass over each batch, {count}")
         lines += [line for station in stations for line in _lines(station)]
         staged = [s.name for s in stations if isinstance(s.spec.config, Post) and s.spec.config.staged]
         if staged:

@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,30 +28,58 @@ from repository.project import Project
 Execute = Callable[[Job], None]
 
 
+class Host:
+    """What stays between the runs of one process: the catalogue, and whatever executes jobs with its warm pipelines."""
+
+    def __init__(self, project: Project, execute: Execute | None = None) -> None:
+        project.prepare()
+        self.project = project
+        self.catalogue = Catalogue(project.catalogue_url)
+        self._execute = execute or _on_beam
+
+    def close(self) -> None:
+        """Lets the catalogue go."""
+        self.catalogue.close()
+
+    def recover(self) -> list[Report]:
+        """Ends the runs whose process died: what they had decided is finished, the rest removed and called failed."""
+        return [_recovered(self.project, self.catalogue, run) for run in self.catalogue.dead_runs()]
+
+    def run(self, prepared: Prepared, watch: Watch | None = None, trigger: str = "hand") -> Report:
+        """Runs a prepared flow, now, and gives its report, whatever became of it.
+
+        Raises:
+            Unavailable: the flow is already running here.
+        """
+        current = replace(prepared, scope=replace(prepared.scope, now=datetime.now(UTC)))
+        environment = current.scope.environment.name
+        job = job_of(current, self.project, self.catalogue.positions(current.flow.name, environment), watch)
+        self.catalogue.keep_version(current.flow.name, current.flow.version, current.text)
+        self.catalogue.begin_run(
+            job.scope.run,
+            job.plan.flow,
+            job.plan.version,
+            environment,
+            job.scope.now,
+            trigger=trigger,
+            parameters=plain_values(job.scope.values),
+        )
+        return _ended(job, self.catalogue, current, trigger, self._execute)
+
+
 def run(request: Request, execute: Execute | None = None, watch: Watch | None = None) -> Report:
-    """Runs a flow and gives its report, whatever became of it.
+    """Runs a flow by its name and gives its report, after ending what dead runs left behind.
 
     Raises:
         Invalid: what was given is wrong; nothing was run.
         Unavailable: the flow is already running here.
     """
-    request.project.prepare()
-    catalogue = Catalogue(request.project.catalogue_url)
-    recover(request.project, catalogue)
-    prepared = prepare(request)
-    positions = catalogue.positions(prepared.flow.name, prepared.scope.environment.name)
-    job = job_of(prepared, request.project, positions, watch)
-    catalogue.keep_version(prepared.flow.name, prepared.flow.version, prepared.text)
-    catalogue.begin_run(
-        job.scope.run,
-        job.plan.flow,
-        job.plan.version,
-        job.scope.environment.name,
-        job.scope.now,
-        trigger=request.trigger,
-        parameters=plain_values(job.scope.values),
-    )
-    return _ended(job, catalogue, prepared, request.trigger, execute or _on_beam)
+    host = Host(request.project, execute)
+    try:
+        host.recover()
+        return host.run(prepare(request), watch, request.trigger)
+    finally:
+        host.close()
 
 
 def _on_beam(job: Job) -> None:
@@ -110,11 +139,6 @@ def finish(job: Job, catalogue: Catalogue, about: dict[str, Any], fault: BaseExc
     catalogue.end_run(job.scope.run, done, moved if is_done else {})
     shutil.rmtree(job.scope.staging, ignore_errors=True)
     return done
-
-
-def recover(project: Project, catalogue: Catalogue) -> list[Report]:
-    """Ends the runs whose process died: what they had decided is finished, the rest removed and called failed."""
-    return [_recovered(project, catalogue, run) for run in catalogue.dead_runs()]
 
 
 def _recovered(project: Project, catalogue: Catalogue, run: str) -> Report:

@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 
 from agent.execute import Executor
-from agent.prepare import Request
-from agent.runs import run
+from agent.prepare import Request, prepare
+from agent.runs import Host
 from repository.project import Project
 
 COMMAND = str(Path(sys.executable).with_name("processflow"))
@@ -24,11 +24,12 @@ def project(folder: Path, flow: str, text: str) -> Project:
 
 
 def warm(made: Project, flow: str) -> Callable[[], object]:
-    """Runs the flow in this process, whose compiled pipeline stays."""
-    executor = Executor()
+    """Runs the flow in this process, where it was checked and planned once and its compiled pipeline stays."""
+    host = Host(made, Executor().run)
+    prepared = prepare(Request(made, flow))
 
     def once() -> None:
-        report = run(Request(made, flow), executor.run)
+        report = host.run(prepared)
         assert report["balanced"], report["error"]
 
     return once

@@ -13,14 +13,15 @@ from pipelines.job import Job
 PLANNED = "planned"
 
 
-def write(path: Path, value: Any) -> None:
-    """Writes a value so that the file is there whole or not at all, also after a power cut."""
+def write(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Writes a value so that the file is there whole or not at all; where it is `durable`, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         pickle.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
 
 
@@ -52,7 +53,7 @@ def load_planned(job: Job) -> Plain | None:
 
 def save_phase(job: Job, phase: int, facts: Facts) -> None:
     """All workers of the phase are done; from here on the run can be finished without reading again."""
-    write(job.journal / f"phase-{phase}", facts.plain())
+    write(job.journal / f"phase-{phase}", facts.plain(), durable=True)
 
 
 def load_phase(job: Job, phase: int) -> Facts | None:
@@ -62,7 +63,7 @@ def load_phase(job: Job, phase: int) -> Facts | None:
 
 def save_settled(job: Job, node: str, facts: Facts) -> None:
     """What a post's publication told of its records; written before the publication commits."""
-    write(job.journal / f"settled-{node}", facts.plain())
+    write(job.journal / f"settled-{node}", facts.plain(), durable=True)
 
 
 def load_settled(job: Job, node: str) -> Facts | None:
