@@ -29,6 +29,9 @@ SHOWN_CHARACTERS = 200
 LONG_NUMBER = "[0-9][0-9.]{15,}|[0-9.]{2,}[eE]"
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[0-9][0-9.eE+-]{15,}|-?[0-9.]+[eE][0-9+-]+)')
 """A text, or a number that is long or has an exponent."""
+KINDS = {"ARRAY": "an array", "VARCHAR": "a text", "BOOLEAN": "true or false", "NULL": "null"}
+DUCKDB_ERRORS = (duckdb.Error, UnicodeDecodeError)
+"""The second, where DuckDB has cut its message in the middle of a character."""
 Faults = dict[int, tuple[str, str]]
 """By record its reject code and message."""
 
@@ -55,7 +58,7 @@ class Careful:
         try:
             lines = self._lines(raw.cast(pa.string()))
             found = self._prepared(f"from_json_strict(line, {self._structure}) AS x")(lines).column(0)
-        except (pa.ArrowInvalid, duckdb.Error):
+        except (pa.ArrowInvalid, *DUCKDB_ERRORS):
             return None
         fitting = Fitting()
         batch = self._fitted(found, fitting)
@@ -113,18 +116,12 @@ class Careful:
 
     def _no_object(self, text: pa.StringArray, kind: str | None) -> str:
         if kind is not None:
-            article = "an" if kind == "ARRAY" else "a"
-            names = {"ARRAY": "array", "VARCHAR": "text", "BOOLEAN": "true or false", "NULL": "null"}
-            word = names.get(kind, "number")
-            return (
-                f"is {article} {word} where an object is wanted"
-                if word != "null"
-                else "is null where an object is wanted"
-            )
+            return f"is {KINDS.get(kind, 'a number')} where an object is wanted"
         try:
             self._prepared("json(line) AS x")(pa.record_batch([text], schema=LINE))
-        except duckdb.Error as fault:
-            return f"is no JSON: {one_line(str(fault)).partition(' Input:')[0]}"
+        except DUCKDB_ERRORS as fault:
+            told = isinstance(fault, duckdb.Error)
+            return f"is no JSON: {one_line(str(fault)).partition(' Input:')[0]}" if told else "is no JSON"
         raise Bug(f"a line is JSON and is not: {text[0].as_py()[:80]!r}")
 
     def _unexplained(self, found: pa.StructArray, texts: pa.StringArray, bad: Faults) -> None:
@@ -163,11 +160,26 @@ class Careful:
         return suspects | (there & (missing | (hollow & ~objects))).any(axis=1)
 
     def _twice(self, texts: pa.StringArray, bad: Faults) -> None:
-        """Lines that have a key twice."""
-        twice = self._prepared("len(json_keys(line)) <> len(list_distinct(json_keys(line))) AS x")
-        found = twice(pa.record_batch([texts], schema=LINE)).column(0)
-        for row in pc.indices_nonzero(pc.fill_null(found, False)).to_pylist():
-            bad.setdefault(row, ("json", "has a key twice"))
+        """Lines that have a key twice, in the record or in an object that is a column or in one."""
+        lines = pa.record_batch([texts], schema=LINE)
+        for path in ["$", *_objects(self._travelling, "$")]:
+            keys = f"json_keys(line, {quoted(path)})"
+            found = self._prepared(f"len({keys}) <> len(list_distinct({keys})) AS x")(lines).column(0)
+            for row in pc.indices_nonzero(pc.fill_null(found, False)).to_pylist():
+                bad.setdefault(row, ("json", f"has a key twice{' in ' + path[2:] if path != '$' else ''}"))
+
+
+def _objects(kind: pa.DataType, path: str) -> Iterator[str]:
+    """The paths of the objects in a record that are not in lists."""
+    for each in kind:
+        if pa.types.is_struct(each.type) and (here := _inner(path, each.name)) is not None:
+            yield here
+            yield from _objects(each.type, here)
+
+
+def _inner(path: str, name: str) -> str | None:
+    """The path of a key; None where DuckDB's paths cannot say it."""
+    return None if '"' in name or "\\" in name else f'{path}."{name}"'
 
 
 def lost(value: Any, found: Any, kind: pa.DataType, path: str) -> tuple[str, Any, pa.DataType] | None:
@@ -205,7 +217,7 @@ def _nodes(found: pa.StructArray, path: str) -> Iterator[Node]:
         hollow = ~nulls if is_struct else np.zeros(len(child), bool)
         for inner in child.flatten() if is_struct else ():
             hollow &= _mask(inner.is_null())
-        here = None if '"' in each.name or "\\" in each.name else f'{path}."{each.name}"'
+        here = _inner(path, each.name)
         yield Node(here, nulls if here else nulls | hollow, hollow)
         if is_struct and here is not None:
             yield from _nodes(child, here)

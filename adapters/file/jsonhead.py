@@ -17,7 +17,7 @@ import pyarrow as pa
 from adapters.file.infer import BIG_INTEGER, TIMESTAMP, TIMESTAMP_UTC
 
 MOST_KEYS = 1_000
-MOST_DEPTH = 60
+MOST_DEPTH = 30
 DATE = re.compile(r"\d{4}-[01]\d-[0-3]\d")
 TIME = re.compile(r"\d{4}-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]\d\d(:?\d\d)?)?")
 

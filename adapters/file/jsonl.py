@@ -8,7 +8,6 @@ decimals are never rounded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +35,8 @@ from adapters.file.source import (
 from adapters.file.types import arrow_type
 from pipelines.errors import Invalid, Problem
 from pipelines.node import Chunk, Json, Split, Want
-from pipelines.sandbox import Sandbox
+from pipelines.sandbox import borrowed
+from pipelines.scope import Scope
 from pipelines.tables import as_list
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class JsonLines:
                 places = Places(file)
             size = _block_bytes(_sample(file, node, 1 << 16), want)
             parts = blocks(reader, start, stop, size, LINES, file.name)
-            with closing(Sandbox()) as sandbox:
+            with borrowed(Scope(project=file.path.parent)) as sandbox:
                 parser = Parser(encoding, Careful(schema, sandbox), places)
                 yield from chunked((parser(block) for block in parts), want)
 

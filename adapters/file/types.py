@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import pyarrow as pa
 
 from pipelines import declared
-from pipelines.sandbox import Sandbox
+from pipelines.sandbox import borrowed
+from pipelines.scope import Scope
 
 
 @lru_cache(maxsize=1_024)
 def arrow_type(text: str) -> pa.DataType:
     """The Arrow type of a DuckDB type such as `DECIMAL(18,2)`. `Invalid` where it is none."""
-    sandbox = Sandbox()
-    try:
+    with borrowed(Scope(project=Path())) as sandbox:
         kind = declared.arrow_type(text, sandbox)
-    finally:
-        sandbox.close()
     return pa.string() if isinstance(kind, pa.BaseExtensionType) else kind
 
 
