@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.prepare import Prepared
-from pipelines.node import Get, Post
+from pipelines.node import Get, Post, Start
 from pipelines.plan import Station
 
 
@@ -44,10 +44,22 @@ def explained(prepared: Prepared) -> str:
         staged = [s.name for s in stations if isinstance(s.spec.config, Post) and s.spec.config.staged]
         if staged:
             lines.append(f"  then, when everything has arrived and the ledger balances: publish {', '.join(staged)}")
+    lines += _idle(prepared)
     delivery = prepared.checked.delivery_report()
     lines.append(f"delivery: {delivery['label']}")
     lines += [f"  {reason}" for reason in delivery["reasons"]]
     return "\n".join(lines)
+
+
+def _idle(prepared: Prepared) -> list[str]:
+    """The nodes that stand in the text and do not run."""
+    specs = [spec for spec in prepared.flow.nodes.values() if spec.name not in prepared.plan.stations]
+    told = [
+        f"{spec.name} (disabled)" if spec.disabled else spec.name
+        for spec in specs
+        if not isinstance(spec.config, Start)
+    ]
+    return ["does not run: " + ", ".join(told)] if told else []
 
 
 def _lines(station: Station) -> list[str]:

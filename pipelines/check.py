@@ -20,7 +20,7 @@ from pipelines.environment import Connection
 from pipelines.environmentfile import environment_names, load_environment
 from pipelines.errors import Invalid, Problem, Unavailable
 from pipelines.flow import Flow, NodeSpec
-from pipelines.flowlinks import faults, inputs_of, order, ports_of
+from pipelines.flowlinks import faults, inputs_of, live, order, ports_of
 from pipelines.modelproblems import Place, close
 from pipelines.node import MALFORMED, Get, Schemas
 from pipelines.records import rejected_schema
@@ -84,6 +84,7 @@ class _Checking:
         self.flow = flow
         self.place = place
         self.broken = broken
+        self.live = live(flow, broken)
         self.problems: list[Problem] = []
         self.unavailable: list[Unavailable] = []
         self.inputs: dict[str, pa.Schema | None] = {}
@@ -198,8 +199,11 @@ class _Checking:
         names = [link.into for link in spec.inputs] if inputs_of(spec) != ("",) else [""]
         found: dict[str, pa.Schema | None] = {}
         for name in dict.fromkeys(names):
-            schemas = [self.outputs.get(link.node, {}).get(link.port) for link in spec.inputs if link.into == name]
-            found[name] = self.united(spec, schemas)
+            coming = [
+                (link.node, self.outputs.get(link.node, {}).get(link.port)) for link in spec.inputs if link.into == name
+            ]
+            runs = [(node, schema) for node, schema in coming if node in self.live or schema is not None]
+            found[name] = self.united(spec, [schema for _, schema in (runs if spec.name in self.live else coming)])
         return found
 
     def united(self, spec: NodeSpec, schemas: Sequence[pa.Schema | None]) -> pa.Schema | None:

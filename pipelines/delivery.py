@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.flow import Flow, NodeSpec
+from pipelines.flowlinks import live
 from pipelines.node import Get, Post
 
 LABELS = ("exactly once", "effectively once", "at least once", "at most once")
@@ -39,8 +40,9 @@ def delivery(flow: Flow) -> Delivery:
     """
     posts: dict[str, tuple[str, str]] = {}
     ends: dict[str, tuple[str, str]] = {}
+    runs = live(flow)
     for spec in flow.nodes.values():
-        if spec.disabled:
+        if spec.name not in runs:
             continue
         own = getattr(spec.config, "delivery", None)
         if own is not None and isinstance(spec.config, (Get, Post)):

@@ -50,6 +50,16 @@ def order(flow: Flow) -> list[str]:
     return [*done, *knotted]
 
 
+def live(flow: Flow, broken: Collection[str] = ()) -> set[str]:
+    """The nodes that records can reach: not disabled, and not fed by disabled ones alone."""
+    found = set(broken)
+    for name in order(flow):
+        spec = flow.nodes[name]
+        if not spec.disabled and (isinstance(spec.config, Get) or any(link.node in found for link in spec.inputs)):
+            found.add(name)
+    return found
+
+
 def _sorted(flow: Flow) -> tuple[list[str], list[str]]:
     """The nodes in order, and those that no order suits because a circle is before them."""
     places = {name: place for place, name in enumerate(flow.nodes)}

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pipelines.align import unify
 from pipelines.errors import Invalid
-from pipelines.flow import Flow, NodeSpec, RejectPolicy, Retry
-from pipelines.node import Get, Post, Start, Transform
+from pipelines.flow import Flow, Link, NodeSpec, RejectPolicy, Retry
+from pipelines.flowlinks import live, order
+from pipelines.node import Get, Post, Transform
 from pipelines.records import rejected_schema
 from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
@@ -27,6 +28,8 @@ class Station:
     """Per port, `rejected` included."""
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Per port the nodes that take from it."""
+    idle: Mapping[Link, pa.Schema] = field(default_factory=dict)
+    """Its links from nodes that do not run: their columns stay, null in every record."""
     phase: int = 0
     number: int = 0
     """Of a get: its place among the flow's gets, the high bits of its row ids."""
@@ -90,19 +93,15 @@ def lay(
     outputs: Mapping[str, Mapping[str, pa.Schema | None]],
 ) -> Plan:
     """Stations in topological order, without start, disabled nodes and what only those feed."""
-    stations: dict[str, Station] = {}
-    waiting = [spec for spec in flow.nodes.values() if not spec.disabled and not isinstance(spec.config, Start)]
-    names = {spec.name for spec in waiting}
-    while waiting:
-        ready = [spec for spec in waiting if not ({link.node for link in spec.inputs} & names) - stations.keys()]
-        for spec in ready:
-            if isinstance(spec.config, Get) or any(link.node in stations for link in spec.inputs):
-                stations[spec.name] = _station(flow, spec, inputs, outputs)
-            else:
-                names.discard(spec.name)
-        waiting = [spec for spec in waiting if spec not in ready]
+    runs = live(flow)
+    stations = {name: _station(flow, flow.nodes[name], inputs, outputs) for name in order(flow) if name in runs}
     for station in list(stations.values()):
-        stations[station.name] = replace(station, links=_links(flow, station, stations))
+        idle = {
+            link: schema
+            for link in station.spec.inputs
+            if link.node not in stations and (schema := outputs.get(link.node, {}).get(link.port)) is not None
+        }
+        stations[station.name] = replace(station, links=_links(flow, station, stations), idle=idle)
     return Plan(flow.name, flow.version, stations, flow.settings.batch_rows)
 
 
@@ -204,8 +203,13 @@ def carry_schemas(planned: Plan, scope: Scope) -> Plan:
     for station in planned.stations.values():
         if not isinstance(station.spec.config, Transform):
             continue
-        coming = [stations[node].outputs[port] for node, port, target in planned.links() if target == station.name]
-        schema = unify(coming)
+        schema = unify(
+            [
+                station.idle[link] if link in station.idle else stations[link.node].outputs[link.port]
+                for link in station.spec.inputs
+                if link in station.idle or link.node in stations
+            ]
+        )
         if not schema.equals(station.schema):
             given = station.spec.config.check({"": schema}, scope, _unheard)
             outputs = {port: columns for port, columns in given.items() if columns is not None}
