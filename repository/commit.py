@@ -38,6 +38,8 @@ from repository.tables import REPORTED, Row, node_rows, run_row
 
 TOGETHER_BYTES = 1 << 20
 """Payloads smaller than this share a run's file; larger ones have one of their own."""
+TOGETHER_PAYLOADS = 32
+"""How many share a file: each row is null in the columns of all others."""
 COMPACT: dict[str, Any] = {"default": str, "ensure_ascii": False, "separators": (",", ":")}
 PLAIN_TABLES = ("deliveries", "transactions")
 
@@ -97,8 +99,9 @@ class Place:
     def clear(self, moved: set[str]) -> None:
         """Removes what a commit that did not end has written, but for the files `moved` from the staging folder."""
         for table in ("records", "rejects", *PLAIN_TABLES):
-            for path in (self._root / table / self._partition).glob(f"{_literal(self._run)}[.~]*"):
-                if path.name.partition("~")[2].removesuffix(".parquet") not in moved:
+            for path in (self._root / table / self._partition).glob("*"):
+                run, _, rest = path.name.removesuffix(UNFINISHED).removesuffix(".parquet").partition("~")
+                if run == self._run and rest not in moved:
                     path.unlink()
 
     def settle(self) -> None:
@@ -106,11 +109,6 @@ class Place:
         if self._written:
             with ThreadPoolExecutor(min(8, len(self._written))) as pool:
                 list(pool.map(_sync, self._written))
-
-
-def _literal(name: str) -> str:
-    """A name as a pattern that matches just it."""
-    return "".join(f"[{letter}]" if letter in "[]*?" else letter for letter in name)
 
 
 def merge(root: Path, most: int = LOOSE_RUNS) -> None:
@@ -183,9 +181,11 @@ def _write_payloads(place: Place, table: str, payloads: Iterable[Payload]) -> It
             yield _write_table(place, table, f"~{number}", rows, {name: columns})
         else:
             small.append((name, rows, columns))
-    if small:
-        together = pa.concat_tables([rows for _, rows, _ in small], promote_options="default")
-        yield _write_table(place, table, "", together, {name: columns for name, _, columns in small})
+    for first in range(0, len(small), TOGETHER_PAYLOADS):
+        some = small[first : first + TOGETHER_PAYLOADS]
+        together = pa.concat_tables([rows for _, rows, _ in some], promote_options="default").combine_chunks()
+        suffix = f"~{number + first}s" if first else ""
+        yield _write_table(place, table, suffix, together, {name: columns for name, _, columns in some})
 
 
 def _write_plain(

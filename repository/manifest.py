@@ -144,7 +144,8 @@ def locked(root: Path) -> Iterator[bool]:
 
 def safe(name: str) -> str:
     """A name as a part of a path."""
-    return quote(name, safe=" +,=@") if name.strip(".") else quote(name).replace(".", "%2E")
+    quoted = quote(name, safe=" +,=@").replace("~", "%7E")
+    return quoted if name.strip(".") else quoted.replace(".", "%2E")
 
 
 def _read(root: Path) -> Manifest:
