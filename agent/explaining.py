@@ -66,7 +66,8 @@ def _lines(station: Station) -> list[str]:
     to = "; ".join(
         (f"{port} to " if port != "out" else "to ") + ", ".join(targets) for port, targets in station.links.items()
     )
-    lines = [f"  {station.name} ({station.spec.type}){' ' + to if to else ''}"]
+    after = f" after {', '.join(station.spec.after)}" if station.spec.after else ""
+    lines = [f"  {station.name} ({station.spec.type}){after}{' ' + to if to else ''}"]
     if isinstance(station.spec.config, Get):
         read = "all columns" if station.wanted is None else "columns " + ", ".join(station.schema.names)
         lines.append(f"    reads {read}")

@@ -129,8 +129,8 @@ def finish(job: Job, catalogue: Catalogue, about: dict[str, Any], fault: BaseExc
         fault=fault,
         cancelled=isinstance(fault, Cancelled),
     )
-    planned = journal.load_planned(job) or {"positions": {}}
-    moved = gather(job, [Facts(positions=planned["positions"]), facts]).positions
+    planned = [journal.load_planned(job, phase) for phase in range(job.plan.phases)]
+    moved = gather(job, [*(Facts(positions=one["positions"]) for one in planned if one), facts]).positions
     lake.commit(job.tap_plan.root, done, facts.pieces)
     is_done = done["status"] in ("done", "done_with_rejects")
     for station in job.plan.posts():

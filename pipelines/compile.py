@@ -21,11 +21,11 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines.coder import BatchCoder
-from pipelines.drive import begin
 from pipelines.errors import Bug
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.kernel import Program
+from pipelines.reading import begin
 from pipelines.settle import settle
 from pipelines.work import run_splits
 
@@ -72,7 +72,7 @@ class PlanSplits(beam.DoFn):
     def process(self, element: bytes) -> Iterator[Splits]:
         job = self._source.find()
         with job.watch.faults():
-            splits = begin(job)
+            splits = begin(job, 0)
         yield from spread(splits, self._is_spread)
 
 

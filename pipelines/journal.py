@@ -42,12 +42,13 @@ def load_job(staging: Path) -> Job | None:
     return found if isinstance(found, Job) else None
 
 
-def save_planned(job: Job, planned: Plain) -> None:
-    write(job.journal / PLANNED, planned)
+def save_planned(job: Job, phase: int, planned: Plain) -> None:
+    """What the gets of a phase will read, and their positions once all of it is delivered."""
+    write(job.journal / f"{PLANNED}-{phase}", planned)
 
 
-def load_planned(job: Job) -> Plain | None:
-    found = read(job.journal / PLANNED)
+def load_planned(job: Job, phase: int) -> Plain | None:
+    found = read(job.journal / f"{PLANNED}-{phase}")
     return found if isinstance(found, dict) else None
 
 

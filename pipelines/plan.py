@@ -148,7 +148,8 @@ def number_phases(planned: Plan, flow: Flow) -> Plan:
         config = planned.stations[node].spec.config
         before[target].append((node, int(isinstance(config, Post) and config.staged)))
     for name in planned.stations:
-        phases[name] = max((phases[node] + step for node, step in before[name]), default=0)
+        waits = [(node, 1) for node in planned.stations[name].spec.after if node in planned.stations]
+        phases[name] = max((phases[node] + step for node, step in [*before[name], *waits]), default=0)
     return _replaced(planned, {name: {"phase": phase} for name, phase in phases.items()})
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
+from pipelines import journal
 from pipelines.errors import Bug, Unavailable
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
@@ -32,12 +33,26 @@ def want_of(job: Job, station: Station) -> Want:
     return Want(station.wanted, rows, min(job.plan.batch_rows, PREVIEW_BATCH_ROWS))
 
 
-def plan_splits(job: Job) -> tuple[list[Plain], dict[str, object], list[tuple[str, str]]]:
-    """Asks every get for its splits: those, the positions once all is delivered, and (node, note) for the log."""
+def begin(job: Job, phase: int) -> list[Plain]:
+    """The splits that the gets of a phase read; they are written down so that a resumed run reads the same."""
+    planned = None if job.is_dry else journal.load_planned(job, phase)
+    if planned is None:
+        splits, positions, notes = plan_splits(job, phase)
+        planned = {"splits": splits, "positions": positions, "notes": notes}
+        if not job.is_dry:
+            journal.save_planned(job, phase, planned)
+    found: list[Plain] = planned["splits"]
+    return found
+
+
+def plan_splits(job: Job, phase: int) -> tuple[list[Plain], dict[str, object], list[tuple[str, str]]]:
+    """Asks every get of a phase for its splits: those, the positions once all is delivered, and (node, note) for the log."""
     splits: list[Plain] = []
     positions: dict[str, object] = {}
     notes: list[tuple[str, str]] = []
     for station in job.plan.gets():
+        if station.phase != phase:
+            continue
         get = _get(station)
         if job.gathering is not None and station.name in job.gathering.given:
             splits.append({"kind": "read", "node": station.name, "payload": None, "base": 0, "weight": 0})

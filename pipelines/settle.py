@@ -13,6 +13,7 @@ from pipelines.ledger import imbalances, total
 from pipelines.node import Get, Json, Post, Publication
 from pipelines.plan import Station
 from pipelines.quality import Finding, WholeRules
+from pipelines.reading import begin
 from pipelines.retry import attempts
 
 
@@ -32,7 +33,7 @@ def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
         if station.phase == phase and not job.is_dry and _is_staged(station):
             spills.extend(_publish(job, phase, station, whole).spills)
     earlier = [spill for before in range(phase) for spill in _spills_of(job, before)]
-    return list(spilled_splits([*earlier, *spills], job, phase + 1))
+    return [*spilled_splits([*earlier, *spills], job, phase + 1), *begin(job, phase + 1)]
 
 
 def gather(job: Job, facts: Sequence[Facts]) -> Facts:
