@@ -9,12 +9,17 @@ import pyarrow as pa
 from pipelines.errors import Invalid
 
 
-def unify(schemas: Sequence[pa.Schema]) -> pa.Schema:
+def unify(schemas: Sequence[pa.Schema], by_place: bool = False) -> pa.Schema:
     """The columns of all, in order of first sight, each of a type that holds every input's values.
+
+    Args:
+        by_place: the first schema's names hold for all, column by column.
 
     Raises:
         Invalid: where a column's types have no common one, such as text and a number.
     """
+    if by_place and schemas:
+        schemas = [_renamed(schema, schemas[0]) for schema in schemas]
     columns: dict[str, pa.Field] = {}
     for schema in schemas:
         for field in schema:
@@ -24,12 +29,26 @@ def unify(schemas: Sequence[pa.Schema]) -> pa.Schema:
     return pa.schema([field if field.name in everywhere else field.with_nullable(True) for field in columns.values()])
 
 
-def align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with exactly the columns and types of `schema`; columns it does not have are null."""
+def align(batch: pa.RecordBatch, schema: pa.Schema, by_place: bool = False) -> pa.RecordBatch:
+    """The batch with exactly the columns and types of `schema`; columns it does not have are null.
+
+    With `by_place` its columns take the names of `schema` in their order.
+    """
+    if by_place:
+        batch = pa.RecordBatch.from_arrays(batch.columns, schema=_renamed(batch.schema, schema))
     if batch.schema.equals(schema):
         return batch
     columns = [_column(batch, field) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema) if columns else batch.select([])
+
+
+def _renamed(schema: pa.Schema, like: pa.Schema) -> pa.Schema:
+    if len(schema) != len(like):
+        raise Invalid(
+            f"columns cannot meet by their place: one input has {len(like)} ({', '.join(like.names)}), "
+            f"another {len(schema)} ({', '.join(schema.names)}); make them the same with a map, or merge by name"
+        )
+    return pa.schema([column.with_name(name) for column, name in zip(schema, like.names, strict=True)])
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:

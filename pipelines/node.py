@@ -136,6 +136,10 @@ class Transform(Node):
         """The input columns needed to give the `wanted` output columns. None: all."""
         return None
 
+    def meets_by_place(self) -> bool:
+        """Whether the columns of several links into one input meet by their place instead of their name."""
+        return False
+
 
 @dataclass(frozen=True)
 class Want:

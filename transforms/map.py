@@ -158,11 +158,16 @@ class Map(Transform):
 
     def _check_kept(self, schema: pa.Schema, report: Report) -> None:
         there = ", ".join(schema.names) or "none"
-        for field, names in (("keep", self.keep if isinstance(self.keep, list) else []), ("drop", self.drop)):
-            for number, name in enumerate(names):
-                if name not in schema.names:
-                    report((field, number), f"no column {name!r} comes in", f"there are: {there}")
-        if not self.fields and not self._kept(schema):
+        named = {"keep": self.keep if isinstance(self.keep, list) else [], "drop": self.drop}
+        missing = [
+            (field, number, name)
+            for field, names in named.items()
+            for number, name in enumerate(names)
+            if name not in schema.names
+        ]
+        for field, number, name in missing:
+            report((field, number), f"no column {name!r} comes in", f"there are: {there}")
+        if not self.fields and not self._kept(schema) and not missing:
             report((), "gives records without columns", "name `fields`, or columns to `keep`")
 
 

@@ -44,6 +44,9 @@ class Merge(Transform):
     def needs(self, wanted: frozenset[str] | None, schema: pa.Schema, sandbox: Sandbox) -> frozenset[str] | None:
         return wanted if self.by_name else None
 
+    def meets_by_place(self) -> bool:
+        return not self.by_name
+
 
 def merged(batch: pa.RecordBatch) -> Outcome:
     """Every record as it came: the kernel has laid it out like the others."""
