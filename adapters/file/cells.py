@@ -15,11 +15,22 @@ import pyarrow.compute as pc
 
 from adapters.file.dialect import Dialect
 
-PLAIN = {
-    "integer": "^-?[0-9]{1,2}$|^-?[1-9][0-9]{2,17}$",
-    "number": "^-?[0-9]{1,15}([.,][0-9]{1,15})?$",
-    "time": "^[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9]:[0-5][0-9](Z|[.][0-9]{1,6}Z?)?)?$",
-}
+
+@dataclass(frozen=True)
+class Spelling:
+    """What the parser need not be asked one by one: patterns of fields that mostly fit, and of those that cannot."""
+
+    plain: str
+    impossible: str
+
+
+INTEGER = Spelling("^-?[0-9]{1,2}$|^-?[1-9][0-9]{2,17}$", "[^-+0-9xXa-fA-F \t]|(^|[^0])[xX]|^[^xX]*[a-fA-F]")
+NUMBER = Spelling("^-?[0-9]{1,15}([.,][0-9]{1,15})?$", "[^-+0-9.,eEnNaAiIfFtTyY \t]")
+TIME = Spelling(
+    "^[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9]:[0-5][0-9](Z|[.][0-9]{1,6}Z?)?)?$",
+    "[^-+0-9:.TZ \t]",
+)
+OTHER = Spelling("", "[^\\s\\S]")
 SHOWN_CHARACTERS = 200
 
 
@@ -81,26 +92,24 @@ def _failing_rows(raw: pa.BinaryArray, first: int) -> list[int]:
 
 
 def _typed(raw: pa.BinaryArray, kind: pa.DataType, dialect: Dialect) -> tuple[pa.Array, np.ndarray]:
-    """Fields as `kind`; the rows of those that do not fit. Each distinct field is converted once."""
-    encoded = raw.dictionary_encode()
+    """Fields as `kind`; the rows of those that do not fit. Where some do not, each distinct field is looked at once."""
+    try:
+        return dialect.values(raw, kind), np.empty(0, np.int64)
+    except pa.ArrowInvalid:
+        encoded = raw.dictionary_encode()
     distinct, places = encoded.dictionary, encoded.indices
-    plain = _plain(distinct, kind).to_numpy(zero_copy_only=False)
-    order = [np.flatnonzero(plain), *([place] for place in np.flatnonzero(~plain))]
-    pieces, kept = [], []
-    for group in order:
-        for rows, values in _convertible(distinct, np.asarray(group, np.int64), kind, dialect):
-            pieces.append(values)
-            kept.append(rows)
-    rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
+    spelling = _spelling(kind)
+    plain = _matches(distinct, spelling.plain)
+    possible = ~plain & ~_matches(distinct, spelling.impossible)
+    groups = [np.flatnonzero(plain), *([place] for place in np.flatnonzero(possible))]
+    found = [each for group in groups for each in _convertible(distinct, np.asarray(group, np.int64), kind, dialect)]
+    rows = np.concatenate([rows for rows, _ in found]) if found else np.empty(0, np.int64)
     where = np.full(len(distinct), -1, np.int64)
     where[rows] = np.arange(len(rows))
-    values = pa.concat_arrays(pieces) if pieces else pa.nulls(0, kind)
-    if not len(distinct):
-        return pa.nulls(len(raw), kind), np.empty(0, np.int64)
-    known = pa.array(where, pa.int64(), mask=where < 0)
-    found = values.take(known.take(places))
-    bad = pc.and_(raw.is_valid(), pc.is_null(known.take(places)))
-    return found, pc.indices_nonzero(bad).to_numpy()
+    values = pa.concat_arrays([values for _, values in found]) if found else pa.nulls(0, kind)
+    taken = pa.array(where, pa.int64(), mask=where < 0).take(places)
+    bad = pc.and_(raw.is_valid(), taken.is_null())
+    return values.take(taken), pc.indices_nonzero(bad).to_numpy()
 
 
 def _convertible(
@@ -121,17 +130,17 @@ def _convertible(
     ]
 
 
-def _plain(texts: pa.BinaryArray, kind: pa.DataType) -> pa.BooleanArray:
-    """Which texts look as values of the type mostly do."""
+def _spelling(kind: pa.DataType) -> Spelling:
     if pa.types.is_integer(kind):
-        pattern = PLAIN["integer"]
-    elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        pattern = PLAIN["number"]
-    elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        pattern = PLAIN["time"]
-    else:
-        return pa.array(np.ones(len(texts), bool))
-    return pc.match_substring_regex(texts, pattern)
+        return INTEGER
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return NUMBER
+    return TIME if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else OTHER
+
+
+def _matches(texts: pa.BinaryArray, pattern: str) -> np.ndarray:
+    found: np.ndarray = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _nulled(raw: pa.BinaryArray, rows: np.ndarray) -> pa.BinaryArray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from adapters.file.quotes import Quoting
@@ -98,9 +99,10 @@ class Dialect:
         """
         if not len(texts):
             return pa.nulls(0, kind)
+        column = _column_of(texts)
         found = csv.read_csv(
-            pa.BufferReader(_column_of(texts)),
-            read_options=csv.ReadOptions(use_threads=False, block_size=1 << 30, column_names=["value"]),
+            pa.BufferReader(column),
+            read_options=csv.ReadOptions(use_threads=False, block_size=len(column) + 1, column_names=["value"]),
             parse_options=csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
             convert_options=csv.ConvertOptions(
                 column_types={"value": kind},
@@ -115,8 +117,8 @@ class Dialect:
 
 def _column_of(texts: pa.BinaryArray) -> pa.Buffer:
     """CSV text of one column: every value in quotes, nulls empty."""
-    import pyarrow.compute as pc
-
+    if len(texts) == 1 and texts[0].is_valid:  # the quick way for one
+        return pa.py_buffer(b'"' + texts[0].as_py().replace(b'"', b'""') + b'"\n')
     if pc.any(pc.match_substring(texts, '"')).as_py():
         texts = pc.replace_substring(texts, '"', '""')
     quoted = pc.binary_join_element_wise(b'"', texts, b'"', b"").fill_null(b"")

@@ -27,6 +27,8 @@ from adapters.file.quotes import (
 from adapters.file.source import UTF8, Reader, opened, read_fully, read_into
 
 RANGE_BYTES = 32 << 20
+LEAST_RANGE_BYTES = 4 << 20
+SEVERAL = 4
 RECORD_LIMIT_BYTES = 32 << 20
 WINDOW_BYTES = 1 << 18
 
@@ -41,9 +43,10 @@ class Block:
 
 
 def nominal_ranges(start: int, size_bytes: int, range_bytes: int) -> list[tuple[int, int]]:
-    """Ranges of about `range_bytes` from `start` on, none of them much smaller than half."""
-    count = max(round((size_bytes - start) / range_bytes), 1)
-    places = [start + (size_bytes - start) * index // count for index in range(count + 1)]
+    """Ranges of at most `range_bytes` from `start` on, of equal size; a smaller file gives a few for several workers."""
+    length = size_bytes - start
+    count = max(-(-length // range_bytes), min(length // LEAST_RANGE_BYTES, SEVERAL), 1)
+    places = [start + length * index // count for index in range(count + 1)]
     return list(itertools.pairwise(places))
 
 
