@@ -120,6 +120,18 @@ def scope_of(request: Request, now: datetime | None = None) -> Scope:
     return Scope(project=request.project.folder, environment=environment, now=now or datetime.now(UTC))
 
 
+def business_keys(planned: Plan) -> dict[str, tuple[str, ...]]:
+    """Per node the columns that tell its records apart to people: its own `key`, else that of the node before it."""
+    found: dict[str, tuple[str, ...]] = {}
+    before = {target: node for node, _port, target in reversed(planned.links())}
+    for name, station in planned.stations.items():
+        own = tuple(getattr(station.spec.config, "key", None) or found.get(before.get(name, ""), ()))
+        there = [set(schema.names) for port, schema in station.outputs.items() if port != "rejected"]
+        if own and all(set(own) <= columns for columns in there):
+            found[name] = own
+    return found
+
+
 def job_of(
     prepared: Prepared,
     project: Project,
@@ -139,7 +151,15 @@ def job_of(
     return Job(
         prepared.plan,
         scope,
-        TapPlan(project.lake, staging, prepared.flow.name, prepared.flow.version, run, snapshots),
+        TapPlan(
+            project.lake,
+            staging,
+            prepared.flow.name,
+            prepared.flow.version,
+            run,
+            snapshots,
+            business_keys(prepared.plan),
+        ),
         open_tap,
         positions,
         scope.environment.runner.workers,

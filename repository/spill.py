@@ -50,8 +50,16 @@ class Spill:
 
 
 def encoding(table: pa.Table, *, small: bool | None = None) -> dict[str, Any]:
-    """How Parquet writes the table: dictionaries only where values repeat, row ids by their differences."""
+    """How Parquet writes the table: dictionaries only where values repeat, row ids by their differences.
+
+    Payloads get no statistics: writers leave NaN out of them, as the format says, and DuckDB believes them nevertheless.
+    """
     names = set(table.schema.names)
+    plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    return {**_form(table, names, small), "write_statistics": plain}
+
+
+def _form(table: pa.Table, names: set[str], small: bool | None) -> dict[str, Any]:
     if small if small is not None else table.nbytes < SMALL_BYTES:
         return {"use_dictionary": False, "compression": "none" if table.num_rows < 100 else "snappy"}
     encoded: dict[str, Any] = {"use_dictionary": [name for name in REPEATED if name in names], "compression": "zstd"}

@@ -71,9 +71,19 @@ class ParquetPart:
                 self._schema,
                 compression=self._compression,
                 use_dictionary=few_distinct(group.slice(0, SAMPLE_ROWS)),
+                write_statistics=certain(self._schema),
             )
         if group.num_rows:
             self._writer.write_table(group, row_group_size=group.num_rows)
+
+
+def certain(schema: pa.Schema) -> list[str]:
+    """The columns whose statistics readers may believe: the format leaves NaN out of them, and not all readers know."""
+    return [
+        column.name
+        for column in schema
+        if not pa.types.is_nested(column.type) and not pa.types.is_floating(column.type)
+    ]
 
 
 @dataclass(frozen=True)
