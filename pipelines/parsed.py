@@ -166,7 +166,8 @@ def _taken_apart(text: str, tree: dict[str, Any]) -> Parsed:
             return Parsed(text, "uses a parameter by number", "name it, such as $since")
         _note(text, node, found)
     is_name = tree["class"] == "COLUMN_REF" and len(tree["column_names"]) == 1
-    return Parsed(text, is_name=is_name, **{kind: tuple(dict.fromkeys(each)) for kind, each in found.items()})
+    once = {kind: tuple(dict.fromkeys(each)) for kind, each in found.items()}
+    return Parsed(text, "", "", once["names"], once["parameters"], once["clocks"], once["ages"], is_name)
 
 
 def _note(text: str, node: dict[str, Any], found: dict[str, list[Mention]]) -> None:
