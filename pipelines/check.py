@@ -22,7 +22,7 @@ from pipelines.errors import Invalid, Problem, Unavailable
 from pipelines.flow import Flow, NodeSpec
 from pipelines.flowlinks import faults, inputs_of, live, order, ports_of
 from pipelines.modelproblems import Place, close
-from pipelines.node import MALFORMED, Get, Schemas
+from pipelines.node import MALFORMED, Get, Schemas, Transform
 from pipelines.records import rejected_schema
 from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
@@ -212,7 +212,8 @@ class _Checking:
         if not known or len(known) < len(schemas):
             return None
         try:
-            return known[0] if len(known) == 1 else unify(known)
+            by_place = isinstance(spec.config, Transform) and spec.config.meets_by_place()
+            return known[0] if len(known) == 1 else unify(known, by_place)
         except Invalid as fault:
             self.report(spec, ("from",), str(fault))
             return None

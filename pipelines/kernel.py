@@ -70,7 +70,7 @@ class Program:
         """Runs a station over one batch, with row ids, and pushes on what comes of it."""
         self.job.watch.stop.heed()
         opened = self._open(station)
-        batch = align(batch, opened.schema)
+        batch = align(batch, opened.schema, opened.meets_by_place)
         self.facts.ledger.link(node, port, station.name, batch.num_rows)
         counts = self.facts.ledger.of(station.name)
         counts.taken += batch.num_rows
@@ -193,6 +193,7 @@ class Opened:
         self._station = station
         self._tap = tap
         config = station.spec.config
+        self.meets_by_place = isinstance(config, Transform) and config.meets_by_place()
         if isinstance(config, Transform):
             self.step = config.open(station.schema, job.scope, sandbox)
         elif isinstance(config, Post) and job.is_dry:

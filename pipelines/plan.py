@@ -209,7 +209,8 @@ def carry_schemas(planned: Plan, scope: Scope) -> Plan:
                 station.idle[link] if link in station.idle else stations[link.node].outputs[link.port]
                 for link in station.spec.inputs
                 if link in station.idle or link.node in stations
-            ]
+            ],
+            station.spec.config.meets_by_place(),
         )
         if not schema.equals(station.schema):
             given = station.spec.config.check({"": schema}, scope, _unheard)
