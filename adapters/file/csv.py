@@ -168,10 +168,12 @@ class Parser:
         rest = spans.without(block.data, sorted(reasons)) if invalid else block.data
         if len(reasons) == len(spans.starts):
             return Piece(_nothing(self.schema), self._faults(block, spans, reasons))
-        try:
-            return Piece(self._typed(rest), self._faults(block, spans, reasons))
-        except pa.ArrowInvalid:
-            texts = self._rows(rest, dict.fromkeys(self.schema.names, pa.binary()))
+        if invalid:
+            try:
+                return Piece(self._typed(rest), self._faults(block, spans, reasons))
+            except pa.ArrowInvalid:
+                pass  # and some values do not fit
+        texts = self._rows(rest, dict.fromkeys(self.schema.names, pa.binary()))
         found = sift(texts, {field.name: field.type for field in self.schema}, self.dialect)
         batch = pa.RecordBatch.from_arrays(list(found.columns.values()), schema=self.schema)
         sound = np.ones(batch.num_rows, bool)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,13 +77,10 @@ class Careful:
     def __call__(self, raw: pa.BinaryArray) -> tuple[pa.RecordBatch, Faults]:
         """The records that fit, and the faults of the others."""
         faults: Faults = {}
-        texts, places = self._objects(raw, faults)
-        if not len(self._schema):
-            return self._counted(len(texts)), faults
-        lines = self._lines(texts)
-        found = self._prepared(f"from_json(line, {self._structure}) AS x")(lines).column(0)
+        texts, places = _utf8(raw, faults)
+        texts, places, found = self._objects(texts, places, faults)
         fitting = Fitting()
-        batch = self._fitted(found, fitting)
+        batch = self._fitted(found, fitting) if len(self._schema) else _counted(len(texts))
         bad: Faults = {}
         for row, (path, text, kind) in fitting.faults.items():
             bad[row] = ("type", f"{path}: {_shown(text)} is no {duckdb_name(kind)}")
@@ -92,27 +89,43 @@ class Careful:
         faults.update({int(places[row]): fault for row, fault in bad.items()})
         sound = np.ones(batch.num_rows, bool)
         sound[list(bad)] = False
-        return batch.filter(pa.array(sound)), faults
+        return batch.filter(pa.array(sound)) if bad else batch, faults
 
-    def _counted(self, rows: int) -> pa.RecordBatch:
-        """Records of which no column is wanted."""
-        return pa.record_batch([pa.nulls(rows)], ["nothing"]).select([])
+    def _objects(
+        self, texts: pa.StringArray, places: np.ndarray, faults: Faults
+    ) -> tuple[pa.StringArray, np.ndarray, pa.StructArray]:
+        """The lines that hold one object each, their places and what is in them; the others become faults."""
+        try:
+            found = self._lenient(texts)
+        except DUCKDB_ERRORS:
+            kinds = self._asked("CASE WHEN json_valid(line) THEN json_type(line) END", texts)
+            return self._sorted_out(kinds, texts, places, faults)
+        doubtful = pc.indices_nonzero(pa.array(_root(found).hollow))
+        if not len(doubtful):
+            return texts, places, found
+        some = self._asked("json_type(line)", texts.take(doubtful))
+        kinds = pc.replace_with_mask(pa.repeat("OBJECT", len(texts)), pa.array(_root(found).hollow), some)
+        return self._sorted_out(kinds, texts, places, faults)
 
-    def _objects(self, raw: pa.BinaryArray, faults: Faults) -> tuple[pa.StringArray, np.ndarray]:
-        """The lines that hold one object each, and their places; the others become faults."""
-        places = np.arange(len(raw))
-        bad = _no_text(raw, 0)
-        if bad:
-            faults.update(dict.fromkeys(bad, ("encoding", "is no UTF-8; set `encoding` to what it is")))
-            places = np.delete(places, bad)
-            raw = raw.take(pa.array(places))
-        texts = raw.cast(pa.string())
-        lines = pa.record_batch([texts], schema=LINE)
-        kinds = self._prepared("CASE WHEN json_valid(line) THEN json_type(line) END AS x")(lines).column(0)
-        sound = pc.fill_null(pc.equal(kinds, "OBJECT"), False).to_numpy(zero_copy_only=False)
-        for row in np.flatnonzero(~sound):
+    def _sorted_out(
+        self, kinds: pa.StringArray, texts: pa.StringArray, places: np.ndarray, faults: Faults
+    ) -> tuple[pa.StringArray, np.ndarray, pa.StructArray]:
+        sound = _mask(pc.fill_null(pc.equal(kinds, "OBJECT"), False))
+        for row in np.flatnonzero(~sound):  # rejects only
             faults[int(places[row])] = ("json", self._no_object(texts.slice(row, 1), kinds[int(row)].as_py()))
-        return texts.filter(pa.array(sound)), places[sound]
+        kept = texts.filter(pa.array(sound))
+        return kept, places[sound], self._lenient(kept)
+
+    def _lenient(self, texts: pa.StringArray) -> pa.StructArray:
+        """What is in the lines, null where something does not fit."""
+        lines = self._lines(texts)
+        if not len(self._schema):
+            self._prepared("json(line) AS x")(lines)
+            return pa.StructArray.from_arrays([pa.nulls(len(texts))], ["nothing"])
+        return self._prepared(f"from_json(line, {self._structure}) AS x")(lines).column(0)
+
+    def _asked(self, question: str, texts: pa.StringArray) -> pa.Array:
+        return self._prepared(f"{question} AS x")(pa.record_batch([texts], schema=LINE)).column(0)
 
     def _no_object(self, text: pa.StringArray, kind: str | None) -> str:
         if kind is not None:
@@ -130,7 +143,7 @@ class Careful:
             if int(row) in bad:
                 continue
             try:
-                record = json.loads(texts[int(row)].as_py())
+                record = self._value(texts.slice(int(row), 1))
             except RecursionError:
                 bad[int(row)] = ("json", "is nested too deeply")
                 continue
@@ -138,6 +151,13 @@ class Careful:
             if fault is not None:
                 path, value, kind = fault
                 bad[int(row)] = ("type", f"{path}: {_shown(json.dumps(value))} is no {duckdb_name(kind)}")
+
+    def _value(self, text: pa.StringArray) -> Any:
+        """A line's value; DuckDB takes some lines that Python does not, such as those with a comma too many."""
+        try:
+            return json.loads(text[0].as_py())
+        except ValueError:
+            return json.loads(self._asked("json(line)", text)[0].as_py())
 
     def _suspects(self, found: pa.StructArray, texts: pa.StringArray) -> np.ndarray:
         """The lines of which a null is not explained yet: those inside lists, and those where something is there."""
@@ -151,7 +171,7 @@ class Careful:
         if not asked:
             return suspects
         paths = ", ".join(quoted(str(node.path)) for node in asked)
-        kinds = self._prepared(f"json_type(line, [{paths}]) AS x")(pa.record_batch([texts], schema=LINE)).column(0)
+        kinds = self._asked(f"json_type(line, [{paths}])", texts)
         is_there = pc.fill_null(pc.not_equal(kinds.flatten(), "NULL"), False).to_numpy(zero_copy_only=False)
         is_object = pc.fill_null(pc.equal(kinds.flatten(), "OBJECT"), False).to_numpy(zero_copy_only=False)
         missing = np.column_stack([node.nulls for node in asked])
@@ -160,20 +180,33 @@ class Careful:
         return suspects | (there & (missing | (hollow & ~objects))).any(axis=1)
 
     def _twice(self, texts: pa.StringArray, bad: Faults) -> None:
-        """Lines that have a key twice, in the record or in an object that is a column or in one."""
-        lines = pa.record_batch([texts], schema=LINE)
-        for path in ["$", *_objects(self._travelling, "$")]:
-            keys = f"json_keys(line, {quoted(path)})"
-            found = self._prepared(f"len({keys}) <> len(list_distinct({keys})) AS x")(lines).column(0)
-            for row in pc.indices_nonzero(pc.fill_null(found, False)).to_pylist():
-                bad.setdefault(row, ("json", f"has a key twice{' in ' + path[2:] if path != '$' else ''}"))
+        """Lines that have a wanted key twice, in the record or in an object that is a column or in one."""
+        for path, names in _objects(pa.struct(list(self._schema)), "$"):
+            keys = self._asked(f"json_keys(line, {quoted(path)})", texts)
+            where = f" in {path[2:]}" if path != "$" else ""
+            for row in _with_twins(keys, names):  # rejects only
+                bad.setdefault(int(row), ("json", f"has a key twice{where}"))
 
 
-def _objects(kind: pa.DataType, path: str) -> Iterator[str]:
-    """The paths of the objects in a record that are not in lists."""
+def _counted(rows: int) -> pa.RecordBatch:
+    """Records of which no column is wanted."""
+    return pa.record_batch([pa.nulls(rows)], ["nothing"]).select([])
+
+
+def _with_twins(keys: pa.ListArray, names: Sequence[str]) -> np.ndarray:
+    """The lists that have one of the names twice."""
+    numbers = pc.index_in(keys.flatten(), pa.array(names, pa.string()))
+    owners = pc.list_parent_indices(keys).to_numpy()[_mask(numbers.is_valid())]
+    is_there = np.zeros((len(keys), len(names)), bool)
+    is_there[owners, numbers.drop_null().to_numpy()] = True
+    return np.flatnonzero(np.bincount(owners, minlength=len(keys)) > is_there.sum(axis=1))
+
+
+def _objects(kind: pa.DataType, path: str) -> Iterator[tuple[str, list[str]]]:
+    """The paths of the objects in a record that are not in lists, with their keys."""
+    yield path, [each.name for each in kind]
     for each in kind:
         if pa.types.is_struct(each.type) and (here := _inner(path, each.name)) is not None:
-            yield here
             yield from _objects(each.type, here)
 
 
@@ -212,17 +245,24 @@ class Node:
 def _nodes(found: pa.StructArray, path: str) -> Iterator[Node]:
     """The places of columns and of what is in them."""
     for each, child in zip(found.type, found.flatten(), strict=True):
-        nulls = _mask(child.is_null())
-        is_struct = pa.types.is_struct(child.type)
-        hollow = ~nulls if is_struct else np.zeros(len(child), bool)
-        for inner in child.flatten() if is_struct else ():
-            hollow &= _mask(inner.is_null())
         here = _inner(path, each.name)
-        yield Node(here, nulls if here else nulls | hollow, hollow)
-        if is_struct and here is not None:
+        node = _root(child)
+        yield Node(here, node.nulls if here else node.nulls | node.hollow, node.hollow)
+        if pa.types.is_struct(child.type) and here is not None:
             yield from _nodes(child, here)
         elif pa.types.is_nested(child.type):
-            yield Node(None, _holding_nulls(child), hollow)
+            yield Node(None, _holding_nulls(child), node.hollow)
+
+
+def _root(array: pa.Array) -> Node:
+    """Where an array is null, and where it is an object with nothing in it."""
+    nulls = _mask(array.is_null())
+    if not pa.types.is_struct(array.type):
+        return Node(None, nulls, np.zeros(len(array), bool))
+    hollow = np.ones(len(array), bool)
+    for inner in array.flatten():
+        hollow &= _mask(inner.is_null())
+    return Node(None, nulls, hollow)
 
 
 def _mask(array: pa.BooleanArray) -> np.ndarray:
@@ -274,6 +314,17 @@ def _quote(match: re.Match[str]) -> str:
 def _shown(text: str) -> str:
     words = text if text.startswith('"') else repr(text)
     return words if len(words) <= SHOWN_CHARACTERS else f"{words[: SHOWN_CHARACTERS - 1]}…"
+
+
+def _utf8(raw: pa.BinaryArray, faults: Faults) -> tuple[pa.StringArray, np.ndarray]:
+    """The lines that are text, and their places; the others become faults."""
+    places = np.arange(len(raw))
+    bad = _no_text(raw, 0)
+    if bad:
+        faults.update(dict.fromkeys(bad, ("encoding", "is no UTF-8; set `encoding` to what it is")))
+        places = np.delete(places, bad)
+        raw = raw.take(pa.array(places))
+    return raw.cast(pa.string()), places
 
 
 def _no_text(raw: pa.BinaryArray, first: int) -> list[int]:

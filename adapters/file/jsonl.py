@@ -103,10 +103,18 @@ def _json_type(name: str, text: str) -> pa.DataType:
         kind = arrow_type(text)
     except Invalid as fault:
         raise Invalid(Problem("", 0, 0, f"column {name!r}: {fault}", at=("columns", name))) from fault
-    if pa.types.is_binary(kind) or pa.types.is_interval(kind) or pa.types.is_map(kind) or pa.types.is_dictionary(kind):
+    if _is_strange(kind):
         fix = "read it as VARCHAR and convert it in a map"
         raise Invalid(Problem("", 0, 0, f"column {name!r}: JSON has no {text}", fix, ("columns", name)))
     return kind
+
+
+def _is_strange(kind: pa.DataType) -> bool:
+    """Whether JSON has no such values."""
+    if pa.types.is_struct(kind) or pa.types.is_list(kind):
+        return any(_is_strange(kind.field(index).type) for index in range(kind.num_fields))
+    is_nested = pa.types.is_nested(kind) or pa.types.is_dictionary(kind)
+    return bool(is_nested or pa.types.is_binary(kind) or pa.types.is_interval(kind))
 
 
 def _start(file: File, node: Get) -> int:
@@ -142,7 +150,6 @@ class Parser:
         self._encoding = encoding
         self._careful = careful
         self._places = places
-        self._is_regular = True
 
     def __call__(self, block: Block) -> Piece:
         """The records of a block."""
@@ -158,11 +165,9 @@ class Parser:
         data = to_utf8(block.data, self._encoding)
         spans = Spans.of(array(data), LINES)
         texts = _texts(data, spans)
-        if self._is_regular:
-            records = self._careful.strict(texts)
-            if records is not None:
-                return Piece(records)
-        self._is_regular = False
+        records = self._careful.strict(texts)
+        if records is not None:
+            return Piece(records)
         batch, bad = self._careful(texts)
         if not bad:
             return Piece(batch)

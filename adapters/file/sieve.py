@@ -68,7 +68,7 @@ class Sieve:
         return pa.array(mask)
 
     def _keys(self, batch: pa.RecordBatch) -> list[list[Json]]:
-        columns = [[positions.packed(value) for value in batch.column(name).to_pylist()] for name in self.key]
+        columns = [[positions.packed(value) for value in sayable(batch.column(name)).to_pylist()] for name in self.key]
         return [list(key) for key in zip(*columns, strict=True)]
 
     def _position(self, batch: pa.RecordBatch) -> Json:
@@ -84,7 +84,7 @@ class Sieve:
             if ties.num_rows > positions.KEYS_MOST:
                 raise Invalid(
                     f"cursor {self.cursor!r}: more than {positions.KEYS_MOST} records have its highest value "
-                    f"{most.as_py()!r}, too many to tell apart by key; take a column that is finer, or leave out `key`"
+                    f"{kept(most)!r}, too many to tell apart by key; take a column that is finer, or leave out `key`"
                 )
             found["keys"] = self._keys(ties)
         return {"cursor": found}
@@ -98,7 +98,8 @@ def _where(
     rejects = rejects_of(found.faults)
     if rejects is not None:
         bad = batch.take(rejects.rows)
-        texts = [json.dumps(record, default=str, ensure_ascii=False)[:TEXT_CHARACTERS] for record in bad.to_pylist()]
+        plain = pa.RecordBatch.from_arrays([sayable(column) for column in bad.columns], bad.schema.names)
+        texts = [json.dumps(record, default=str, ensure_ascii=False)[:TEXT_CHARACTERS] for record in plain.to_pylist()]
         malformed = _joined(malformed, texts, rejects.codes, rejects.messages, ordinals.take(rejects.rows).to_pylist())
     kind = found.columns.column("where")
     mask = pc.fill_null(kind if pa.types.is_boolean(kind.type) else pa.nulls(len(kind), pa.bool_()), False)
@@ -131,10 +132,16 @@ def ordinals_of(chunk: Chunk) -> pa.Int64Array:
     return pa.array(np.arange(chunk.first, chunk.first + chunk.batch.num_rows, dtype=np.int64))
 
 
+def sayable(column: pa.Array) -> pa.Array:
+    """A column whose values Python has: nanoseconds as text."""
+    is_fine = pa.types.is_temporal(column.type) and getattr(column.type, "unit", "") == "ns"
+    return column.cast(pa.string()) if is_fine else column
+
+
 def kept(value: pa.Scalar) -> Json:
     """A cursor's value as a position keeps it: numbers and text as they are, the rest as Arrow writes it."""
-    found = value.as_py()
-    return found if isinstance(found, (int, float, str)) else value.cast(pa.string()).as_py()
+    is_plain = pa.types.is_integer(value.type) or pa.types.is_floating(value.type)
+    return value.as_py() if is_plain else value.cast(pa.string()).as_py()
 
 
 def restored(value: Json, kind: pa.DataType) -> pa.Scalar:

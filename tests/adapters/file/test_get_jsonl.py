@@ -269,8 +269,9 @@ def test_types_are_inferred_from_the_values(tmp_path: Path) -> None:
 def test_types_that_json_does_not_have_are_refused_at_their_column(tmp_path: Path) -> None:
     write(tmp_path, '{"id": 1}\n', "data.jsonl")
 
-    with pytest.raises(Invalid, match=r"columns\.id: column 'id': JSON has no BLOB; read it as VARCHAR"):
-        Read(tmp_path, path="data.jsonl", columns={"id": "BLOB"})
+    for kind in ("BLOB", "INTERVAL", "MAP(VARCHAR, BIGINT)", "STRUCT(a INTEGER[3])"):
+        with pytest.raises(Invalid, match=r"columns\.id: column 'id': JSON has no .*; read it as VARCHAR"):
+            Read(tmp_path, path="data.jsonl", columns={"id": kind})
 
 
 def test_other_encodings_and_compressed_files_are_read(tmp_path: Path) -> None:
