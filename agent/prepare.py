@@ -19,7 +19,6 @@ from pipelines.plan import Plan, plan
 from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
 from pipelines.tap import TapPlan
-from repository.lake import open_tap
 from repository.project import Project
 
 
@@ -140,6 +139,8 @@ def job_of(
     gathering: Gathering | None = None,
 ) -> Job:
     """The job of a prepared flow, with a name and a folder of its own."""
+    from repository.lake import open_tap  # not wanted where flows are only checked
+
     run = run_id(prepared.scope.now)
     staging = project.staging(run)
     scope = replace(prepared.scope, run=run, staging=staging)

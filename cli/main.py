@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import Abort, TyperException
 
 from cli import connections, flows, query, run, runs, types
 from pipelines.errors import FlowError, Invalid
@@ -75,10 +75,10 @@ def _answer() -> int:
     except FlowError as fault:
         tell(fault)
         return fault.exit_code
-    except click.exceptions.Abort:
+    except Abort:
         typer.echo("stopped", err=True)
         return 1
-    except click.ClickException as fault:
+    except TyperException as fault:
         fault.show()
         return 2
     except BrokenPipeError:

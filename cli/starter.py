@@ -9,7 +9,6 @@ from pipelines.errors import Invalid
 
 FILES = {
     "flows/welcome.yaml": """\
-# yaml-language-server: $schema=../flow.schema.json
 flow: welcome
 description: Takes orders from a CSV file, sets bad ones aside, and writes the large ones to JSON lines.
 parameters:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
+
+from pipelines.model import Model
 
 if TYPE_CHECKING:
     from pipelines.scope import Scope
 
-MODEL = ConfigDict(
-    frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True, ser_json_inf_nan="constants"
-)
 
-
-class Connection(BaseModel):
+class Connection(Model):
     """An adapter's settings for one real system. Each adapter that needs one derives its own."""
-
-    model_config = MODEL
 
     adapter: str
     """The adapter these settings are for."""
@@ -28,10 +24,8 @@ class Connection(BaseModel):
         return "needs no connection"
 
 
-class Runner(BaseModel):
+class Runner(Model):
     """What executes a segment's pipeline."""
-
-    model_config = MODEL
 
     name: Literal["direct", "flink", "dataflow", "spark"] = "direct"
     """`direct` runs in this process on Beam's FnApiRunner; the others need the cluster that `options` names."""
@@ -43,10 +37,8 @@ class Runner(BaseModel):
     """Beam's pipeline options for this runner, by name."""
 
 
-class Environment(BaseModel):
+class Environment(Model):
     """A named place to run: hosted or on-premise, with its runner, connections and variables."""
-
-    model_config = MODEL
 
     name: str = Field(default="local", alias="environment")
     """The environment's name: lower-case words joined by `-`."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from pipelines.environment import MODEL
 from pipelines.expressions import Expression
 from pipelines.literals import literal, name_of
+from pipelines.model import Model
 
 Place = tuple[str | int, ...]
 Constant = bool | int | float | None
@@ -28,10 +28,8 @@ def kind_of(value: Any) -> str:
     return "expression" if isinstance(value, str) else "constant"
 
 
-class Choice(BaseModel):
+class Choice(Model):
     """The first value whose condition is true."""
-
-    model_config = MODEL
 
     when: dict[Expression, "Value"] = Field(min_length=1)
     """Values by condition, tried in this order."""
@@ -39,10 +37,8 @@ class Choice(BaseModel):
     """The value where no condition is true; without it null."""
 
 
-class Group(BaseModel):
+class Group(Model):
     """A struct; null as a whole where `where` is not true."""
-
-    model_config = MODEL
 
     fields: dict[str, "Value"] = Field(min_length=1)
     """Its fields, as those of the map."""
@@ -50,10 +46,8 @@ class Group(BaseModel):
     """The condition under which it is there at all."""
 
 
-class Loop(BaseModel):
+class Loop(Model):
     """A list with an element for each element of another list."""
-
-    model_config = MODEL
 
     source: Expression = Field(alias="from")
     """The list gone through."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from pipelines.environment import MODEL
+from pipelines.model import Model
 from pipelines.node import Node
 
 Snapshot = Literal["auto", "none", "sample", "all"]
@@ -27,10 +27,8 @@ class Link:
         return self.node if self.port == "out" else f"{self.node}.{self.port}"
 
 
-class Retry(BaseModel):
+class Retry(Model):
     """How often an unavailable system is asked again, and how long between."""
-
-    model_config = MODEL
 
     attempts: int = Field(default=5, ge=1, le=100)
     """How often at most, the first time included."""
@@ -44,10 +42,8 @@ class Retry(BaseModel):
         return min(self.most_seconds, self.first_seconds * 2.0 ** (failed - 1))
 
 
-class RejectPolicy(BaseModel):
+class RejectPolicy(Model):
     """When rejects stop a run."""
-
-    model_config = MODEL
 
     fail_above: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d+(\.\d+)?%$")] | None = Field(
         default=None, examples=[100, "1%"]
@@ -63,10 +59,8 @@ class RejectPolicy(BaseModel):
         return float(self.fail_above.rstrip("%")) / 100 * taken
 
 
-class Parameter(BaseModel):
+class Parameter(Model):
     """A value that whoever starts the flow may give."""
-
-    model_config = MODEL
 
     type: str = Field(default="string", examples=["timestamp", "integer", "decimal(18,2)"])
     """A DuckDB type; the value is cast to it."""
@@ -78,10 +72,8 @@ class Parameter(BaseModel):
     """Whether it must be given."""
 
 
-class Settings(BaseModel):
+class Settings(Model):
     """What holds for the whole flow where a node says nothing else."""
-
-    model_config = MODEL
 
     snapshots: Snapshot = "auto"
     """Which records each port keeps in the data log."""
@@ -95,10 +87,8 @@ class Settings(BaseModel):
     """The most records in one batch."""
 
 
-class FlowTest(BaseModel):
+class FlowTest(Model):
     """A test that lives in the flow: given these records at these nodes, those come out there."""
-
-    model_config = MODEL
 
     name: str
     """A sentence that can be false."""

@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines import registry, yamltext
-from pipelines.environment import MODEL
 from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow, FlowTest, Link, NodeSpec, Parameter, RejectPolicy, Retry, Settings, Snapshot
 from pipelines.flowlinks import faults
+from pipelines.model import Model
 from pipelines.modelproblems import Place, checked, close
 from pipelines.node import Node
 from pipelines.yamlrender import dashed, entry
@@ -31,10 +31,10 @@ NAME_LENGTH = 63
 FIELDS = ("flow", "description", "parameters", "settings", "nodes", "tests")
 
 
-class Common(BaseModel):
+class Common(Model):
     """The keys that every node takes besides the fields of its type."""
 
-    model_config = ConfigDict(**MODEL, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     type: str
     """The node's type, such as `file.get` or `map`."""

@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
-from pydantic import BaseModel
 
-from pipelines.environment import MODEL
+from pipelines.model import Model
 
 if TYPE_CHECKING:
     from pipelines.sandbox import Sandbox
@@ -103,10 +102,9 @@ class Step(Protocol):
     def __call__(self, batch: pa.RecordBatch) -> Outcome: ...
 
 
-class Node(BaseModel):
+class Node(Model):
     """What every node type derives from, through one of the kinds below."""
 
-    model_config = MODEL
     examples: ClassVar[tuple[Example, ...]] = ()
     category: ClassVar[str] = ""
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from pipelines.environment import MODEL
 from pipelines.errors import Invalid
+from pipelines.model import Model
 
 FOLDER = Path(".processflow", "secrets")
 
 
-class Secret(BaseModel):
+class Secret(Model):
     """A value that is only ever named."""
-
-    model_config = MODEL
 
     secret: str
     """The secret's name: an environment variable, or a file of that name in `.processflow/secrets/`."""

@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag
 
-from pipelines.environment import MODEL
+from pipelines.model import Model
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -86,10 +86,8 @@ def _every(text: str) -> str:
     return text
 
 
-class Schedule(BaseModel):
+class Schedule(Model):
     """Starts the flow at times of the calendar."""
-
-    model_config = MODEL
 
     schedule: Annotated[str, AfterValidator(cron)] = Field(examples=["*/15 * * * *", "0 6 * * mon-fri"])
     """Minute, hour, day of the month, month and day of the week, as in a crontab."""
@@ -97,28 +95,22 @@ class Schedule(BaseModel):
     """Where the clock hangs: a name of the IANA database."""
 
 
-class Every(BaseModel):
+class Every(Model):
     """Starts the flow again and again."""
-
-    model_config = MODEL
 
     every: Annotated[str, AfterValidator(_every)] = Field(examples=["30 seconds", "15 minutes", "1 day"])
     """The time from one start to the next: a number and second, minute, hour, day or week."""
 
 
-class Webhook(BaseModel):
+class Webhook(Model):
     """Starts the flow when it is called over HTTP; what the call brings are the records that leave by `out`."""
-
-    model_config = MODEL
 
     webhook: str = Field(pattern=r"^[a-z0-9][a-z0-9_/-]*$", examples=["orders"])
     """The end of its address: lower-case letters, digits, -, _ and /."""
 
 
-class Kafka(BaseModel):
+class Kafka(Model):
     """Starts the flow for messages of a topic."""
-
-    model_config = MODEL
 
     kafka: str = Field(min_length=1, examples=["orders"])
     """The topic."""
@@ -126,10 +118,8 @@ class Kafka(BaseModel):
     """The connection to its cluster."""
 
 
-class File(BaseModel):
+class File(Model):
     """Starts the flow when files arrive."""
-
-    model_config = MODEL
 
     file: str = Field(min_length=1, examples=["inbox/*.csv"])
     """Their path, with * for what varies."""
@@ -137,10 +127,8 @@ class File(BaseModel):
     """The connection to where they arrive; none for a local folder."""
 
 
-class After(BaseModel):
+class After(Model):
     """Starts the flow when another has ended."""
-
-    model_config = MODEL
 
     flow: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", examples=["web-orders"])
     """The other flow."""

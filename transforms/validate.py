@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pipelines.aggregates import check_whole
 from pipelines.checks import conditions_of, when_columns
 from pipelines.declared import Declared, conversions, converted_schema
-from pipelines.environment import MODEL
 from pipelines.errors import Invalid, Problem
 from pipelines.expectations import EXPECTATIONS
 from pipelines.expressions import bind, check_expressions
 from pipelines.foreign import resolved
+from pipelines.model import Model
 from pipelines.node import Example, Part, Report, Schemas, Step, Transform
 from pipelines.quality import Finding
 from pipelines.rules import Rule, read_suite, sift_rules
@@ -27,10 +27,8 @@ from pipelines.validation import Validation
 from pipelines.verdicts import findings
 
 
-class Column(BaseModel):
+class Column(Model):
     """What is asked of one column."""
-
-    model_config = MODEL
 
     type: str | None = Field(default=None, examples=["integer", "decimal(18, 2)", "timestamp"])
     """The DuckDB type it goes on as; a value that cannot be brought to it without loss is rejected."""

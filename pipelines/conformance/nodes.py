@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
+from pipelines.model import field_texts
 from pipelines.node import Example, Node
 from pipelines.scope import Scope
 
@@ -59,7 +60,7 @@ class NodeConformance:
         return found
 
     def test_every_field_and_the_node_itself_are_documented(self) -> None:
-        silent = [name for name, field in self.node.model_fields.items() if not field.description]
+        silent = [name for name in self.node.model_fields if not field_texts(self.node).get(name)]
 
         assert not silent, f"fields without a docstring: {silent}"
         assert (self.node.__doc__ or "").strip(), "the node type has no docstring"

@@ -6,38 +6,33 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from pipelines.environment import MODEL
+from pipelines.model import Model
 from pipelines.modelproblems import Place, checked
 from pipelines.secrets import Secret
 from pipelines.yamltext import parse
 
 
-class Page(BaseModel):
-    model_config = MODEL
+class Page(Model):
     by: Literal["page"]
     size: int = 10
 
 
-class Token(BaseModel):
-    model_config = MODEL
+class Token(Model):
     by: Literal["cursor"]
     start: str
 
 
-class Basic(BaseModel):
-    model_config = MODEL
+class Basic(Model):
     basic: dict[str, str | Secret]
 
 
-class Bearer(BaseModel):
-    model_config = MODEL
+class Bearer(Model):
     bearer: Secret
 
 
-class Call(BaseModel):
-    model_config = MODEL
+class Call(Model):
     path: str = "/"
     key: str | list[str] | None = None
     paging: Annotated[Page | Token, Field(discriminator="by")] | None = None
