@@ -125,10 +125,10 @@ def ends_inside(data: Bytes, quoting: Quoting) -> bool:
     return bool(len(states) and states[-1])
 
 
-def first_line_end(data: Bytes) -> int:
-    """The place behind the first line end, whatever is quoted; the length where there is none."""
-    ends = record_ends(data, LINES)
-    return int(ends[0]) if len(ends) else len(data)
+def first_line_end(data: Bytes, quoting: Quoting) -> int | None:
+    """The place behind the first line end, whatever is quoted; None where there is none."""
+    ends = record_ends(data, replace(quoting, quote=None, escape=None))
+    return int(ends[0]) if len(ends) else None
 
 
 def _clean(data: Bytes, start: int, quoting: Quoting) -> int:

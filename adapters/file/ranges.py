@@ -51,16 +51,16 @@ def nominal_ranges(start: int, size_bytes: int, range_bytes: int) -> list[tuple[
 
 
 @lru_cache(maxsize=4_096)
-def record_start(file: File, nominal: int, begin: int, quoting: Quoting) -> int:
+def record_start(file: File, nominal: int, begin: int, quoting: Quoting, window_bytes: int = WINDOW_BYTES) -> int:
     """The first place behind `nominal` where a record begins; `begin` is where the first one does."""
     if nominal <= begin:
         return begin
     if nominal >= file.size_bytes:
         return file.size_bytes
     with opened(file, UTF8) as handle:
-        place = _clear_of_marks(handle, nominal, quoting)
-        inside = _is_inside(handle, place, begin, quoting)
-        return _next_record(handle, place, file.size_bytes, inside, quoting)
+        place = _plain_place(handle, nominal, quoting)
+        inside = _is_inside(handle, place, begin, quoting, window_bytes)
+        return _next_record(handle, place, file.size_bytes, inside, quoting, window_bytes)
 
 
 def _at(handle: Reader, start: int, stop: int) -> bytes:
@@ -68,32 +68,49 @@ def _at(handle: Reader, start: int, stop: int) -> bytes:
     return read_fully(handle, stop - start, "")
 
 
-def _clear_of_marks(handle: Reader, place: int, quoting: Quoting) -> int:
-    """The next place that has no quote or escape right before it, so that no run of them is cut."""
-    marks = bytes(quoting.marks())
+def _plain_place(handle: Reader, nominal: int, quoting: Quoting) -> int:
+    """The first place from `nominal` on behind bytes that are plain by themselves."""
+    before = min(nominal, 2)
+    size = 64
     while True:
-        data = _at(handle, place - 1, place + WINDOW_BYTES)
-        plain = len(data) - len(data.lstrip(marks))
-        if plain < len(data) or len(data) <= WINDOW_BYTES:
-            return place + plain
-        place += len(data)
+        data = _at(handle, nominal - before, nominal + size)
+        place = _behind_plain(data[before - 1 :] if quoting.escape is None else data, quoting)
+        if place is not None:
+            return nominal - (1 if quoting.escape is None else before) + place
+        if len(data) < before + size:
+            return nominal - before + len(data)
+        size *= 4
 
 
-def _is_inside(handle: Reader, place: int, begin: int, quoting: Quoting) -> bool:
+def _behind_plain(data: bytes, quoting: Quoting) -> int | None:
+    """The first place in `data` behind a byte whose meaning no mark can change; None where there is none.
+
+    A run of marks is then never cut; with an escape the byte before must be plain too, or it might escape this one.
+    """
+    marks = bytes(quoting.marks())
+    needed = 1 if quoting.escape is None else 2
+    plain = 0
+    for place, byte in enumerate(data):  # ends within a few bytes
+        plain = 0 if byte in marks else plain + 1
+        if plain == needed:
+            return place + 1
+    return None
+
+
+def _is_inside(handle: Reader, place: int, begin: int, quoting: Quoting, window_bytes: int) -> bool:
     """Whether `place` lies within quotes: looks back until one run of quotes tells, or the beginning."""
     if quoting.quote is None:
         return False
-    quote, marks = bytes([quoting.quote]), bytes(quoting.marks())
-    flips, end, window = 0, place, WINDOW_BYTES
+    quote = bytes([quoting.quote])
+    flips, end, window = 0, place, window_bytes
     while end > begin and (flips or place - end < RECORD_LIMIT_BYTES):
         start = max(end - window, begin)
         data = _at(handle, start, end)
-        if quote not in data:
+        if quoting.escape is None and quote not in data:
             end = start
             continue
-        # marks at the front may go on before it: they, and the byte behind them, are left to the next window
-        skipped = 0 if start == begin else len(data) - len(data.lstrip(marks)) + 1
-        if skipped >= len(data):
+        skipped = 0 if start == begin else _behind_plain(data, quoting)
+        if skipped is None or skipped >= len(data):
             window *= 2
             continue
         runs = odd_runs(array(data)[skipped:], quoting, data[skipped - 1] if skipped else NEWLINE)
@@ -101,19 +118,22 @@ def _is_inside(handle: Reader, place: int, begin: int, quoting: Quoting) -> bool
         if settled is not None:
             return bool((settled + flips) & 1)
         flips += len(runs.ends)
-        end, window = start + skipped, WINDOW_BYTES
+        end, window = start + skipped, window_bytes
     return bool(flips & 1)
 
 
-def _next_record(handle: Reader, place: int, size_bytes: int, inside: bool, quoting: Quoting) -> int:
-    window = WINDOW_BYTES
+def _next_record(handle: Reader, place: int, size_bytes: int, inside: bool, quoting: Quoting, window_bytes: int) -> int:
+    window = window_bytes
     while place < size_bytes:
         data = _at(handle, place - 1, min(place + window, size_bytes))
         ends = record_ends(array(data)[1:], quoting, inside, data[0])
-        if len(ends):
+        is_all = place - 1 + len(data) >= size_bytes
+        # a line end in the last byte may be the first half of one
+        if len(ends) and (ends[0] < len(data) - 1 or is_all):
             return place + int(ends[0])
-        if place - 1 + len(data) >= size_bytes or window > RECORD_LIMIT_BYTES:
-            return place + first_line_end(array(data)[1:])
+        if is_all or window > RECORD_LIMIT_BYTES:
+            end = first_line_end(array(data)[1:], quoting)
+            return place + (end if end is not None else len(data) - 1)
         window *= 4
     return size_bytes
 
@@ -122,7 +142,7 @@ def blocks(
     reader: Reader, offset: int, stop: int | None, block_bytes: int, quoting: Quoting, name: str
 ) -> Iterator[Block]:
     """The records from here to `stop` (None: the end) in blocks of about `block_bytes`, at least one record each."""
-    held, wanted = memoryview(b""), block_bytes
+    held, wanted, is_within_line = memoryview(b""), block_bytes, False
     while True:
         left = wanted if stop is None else min(wanted, stop - offset - len(held))
         held, fresh = _more(reader, held, left, name)
@@ -130,19 +150,26 @@ def blocks(
         if not len(held):
             return
         data = array(held)
-        end = last_end(data, quoting)
-        if is_last and not ends_inside(data[end:], quoting):
-            end = len(held)
-        if end:
+        if is_within_line:  # the rest of one that was too long
+            line_end = first_line_end(data, quoting)
+            end, is_within_line = line_end or len(held), line_end is None
+        elif end := _whole_records(data, is_last, quoting):
             yield Block(held[:end], offset)
         elif is_last or len(held) > RECORD_LIMIT_BYTES:
-            end = first_line_end(data)
+            line_end = first_line_end(data, quoting)
+            end, is_within_line = line_end or len(held), line_end is None and not is_last
             yield Block(held[:end], offset, _endless(is_last, quoting, data))
         else:
             wanted = len(held)
             continue
         offset, held = offset + end, held[end:]
         wanted = max(block_bytes - len(held), block_bytes // 4, 1)
+
+
+def _whole_records(data: Bytes, is_last: bool, quoting: Quoting) -> int:
+    """Where the whole records at the front end; 0 where there are none. The last one of all needs no line end."""
+    end = last_end(data, quoting)
+    return len(data) if is_last and not ends_inside(data[end:], quoting) else end
 
 
 def _more(reader: Reader, held: memoryview, size: int, name: str) -> tuple[memoryview, int]:
