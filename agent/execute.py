@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from apache_beam import Pipeline
@@ -15,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import EmbeddedPythonEnvironment
 
-from pipelines.compile import JobSource, compiled, compiled_unfused, put_job
+from pipelines.compile import JobSource, compiled, compiled_spread, compiled_unfused, put_job
 from pipelines.job import Job
 
 Proto = Any
@@ -41,12 +42,19 @@ class Executor:
         with self._lock:
             self._idle.setdefault(job.plan.phases, []).append((slot, proto))
 
+    def run_spread(self, job: Job) -> None:
+        """Runs a job as a cluster would: each split an element of its own."""
+        self._run_once(job, lambda root, source: compiled_spread(root, source, job.plan.phases))
+
     def run_unfused(self, job: Job) -> None:
         """Runs a job of one phase with each node as a ParDo of its own and record batches between them."""
+        self._run_once(job, compiled_unfused)
+
+    def _run_once(self, job: Job, build: Callable[[Pipeline, JobSource], None]) -> None:
         slot = f"slot-{next(_numbers)}"
         put_job(slot, job)
         try:
-            proto = _proto(lambda root: compiled_unfused(root, JobSource(slot)))
+            proto = _proto(lambda root: build(root, JobSource(slot)))
         finally:
             put_job(slot, None)
         self._run(job, slot, proto)

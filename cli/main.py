@@ -79,7 +79,9 @@ def _answer() -> int:
         typer.echo("stopped", err=True)
         return 1
     except TyperException as fault:
-        fault.show()
+        context = getattr(fault, "ctx", None)
+        typer.echo(f"{context.get_usage()}\n" if context else "", err=True, nl=False)
+        typer.echo(fault.format_message(), err=True)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

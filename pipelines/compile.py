@@ -63,17 +63,16 @@ class JobSource:
 
 
 class PlanSplits(beam.DoFn):
-    """Gives the splits of the first phase: one list of all, or on a cluster a list for each."""
+    """Gives the splits of the first phase, a list for each."""
 
-    def __init__(self, source: JobSource, is_spread: bool) -> None:
+    def __init__(self, source: JobSource) -> None:
         self._source = source
-        self._is_spread = is_spread
 
     def process(self, element: bytes) -> Iterator[Splits]:
         job = self._source.find()
         with job.watch.faults():
             splits = begin(job, 0)
-        yield from spread(splits, self._is_spread)
+        yield from spread(splits, True)
 
 
 def spread(splits: Splits, is_spread: bool) -> Iterator[Splits]:
@@ -85,18 +84,31 @@ def spread(splits: Splits, is_spread: bool) -> Iterator[Splits]:
 
 
 class RunPhase(beam.DoFn):
-    """Runs splits through all nodes of a phase and gives the facts."""
+    """Runs splits through all nodes of a phase and gives the facts.
 
-    def __init__(self, source: JobSource, phase: int) -> None:
+    `prepares`: it first finds its splits itself, by planning or by settling the phase before, where one worker does
+    all. Each further ParDo costs a small run some milliseconds.
+    """
+
+    def __init__(self, source: JobSource, phase: int, prepares: bool) -> None:
         self._source = source
         self._phase = phase
+        self._prepares = prepares
 
-    def process(self, element: Splits) -> Iterator[tuple[int, Plain]]:
+    def process(self, element: Any) -> Iterator[tuple[int, Plain]]:
         job = self._source.find()
         with job.watch.faults():
-            found = run_splits(job, self._phase, element)
+            found = run_splits(job, self._phase, self._splits(job, element))
         for facts in found:
             yield self._phase, facts.plain()
+
+    def _splits(self, job: Job, element: Any) -> Splits:
+        if not self._prepares:
+            given: Splits = element
+            return given
+        if self._phase == 0:
+            return begin(job, 0)
+        return settle(job, self._phase - 1, [Facts.of(plain) for plain in element[1]])
 
 
 class Settle(beam.DoFn):
@@ -149,21 +161,28 @@ class RunNode(beam.DoFn):
         yield WindowedValue((0, facts), MIN_TIMESTAMP, (GlobalWindow(),))
 
 
-def compiled(root: beam.Pipeline, source: JobSource, phases: int, is_spread: bool = False) -> None:
+def compiled(root: beam.Pipeline, source: JobSource, phases: int) -> None:
     """Adds the fused pipeline of a job with that many phases. It depends on nothing else, so it serves any such job."""
-    splits = (
-        root
-        | "impulse" >> beam.Impulse()
-        | "plan" >> beam.ParDo(PlanSplits(source, is_spread)).with_output_types(Splits)
-    )
+    begun = root | "impulse" >> beam.Impulse()
     for phase in range(phases):
-        if is_spread:
-            splits = splits | f"spread {phase}" >> beam.Reshuffle()
+        begun = (
+            begun
+            | f"run {phase}" >> beam.ParDo(RunPhase(source, phase, True)).with_output_types(Pair)
+            | f"gather {phase}" >> beam.GroupByKey()
+        )
+    begun | "settle" >> beam.ParDo(Settle(source, phases - 1, False)).with_output_types(Splits)
+
+
+def compiled_spread(root: beam.Pipeline, source: JobSource, phases: int) -> None:
+    """The same for a cluster: each split is an element of its own, and goes to any worker."""
+    splits = root | "impulse" >> beam.Impulse() | "plan" >> beam.ParDo(PlanSplits(source)).with_output_types(Splits)
+    for phase in range(phases):
         splits = (
             splits
-            | f"run {phase}" >> beam.ParDo(RunPhase(source, phase)).with_output_types(Pair)
+            | f"spread {phase}" >> beam.Reshuffle()
+            | f"run {phase}" >> beam.ParDo(RunPhase(source, phase, False)).with_output_types(Pair)
             | f"gather {phase}" >> beam.GroupByKey()
-            | f"settle {phase}" >> beam.ParDo(Settle(source, phase, is_spread)).with_output_types(Splits)
+            | f"settle {phase}" >> beam.ParDo(Settle(source, phase, True)).with_output_types(Splits)
         )
 
 
@@ -172,9 +191,7 @@ def compiled_unfused(root: beam.Pipeline, source: JobSource) -> None:
     job = source.find()
     if job.plan.phases != 1:
         raise Bug("only plans of one phase run unfused")
-    splits = (
-        root | "impulse" >> beam.Impulse() | "plan" >> beam.ParDo(PlanSplits(source, True)).with_output_types(Splits)
-    )
+    splits = root | "impulse" >> beam.Impulse() | "plan" >> beam.ParDo(PlanSplits(source)).with_output_types(Splits)
     gives: dict[Link, Any] = {}
     facts: list[Any] = []
     for station in job.plan.stations.values():

@@ -90,6 +90,19 @@ def test_a_compiled_pipeline_serves_further_runs(tmp_path: Path) -> None:
     assert [len(idle) for idle in executor._idle.values()] == [1]
 
 
+def test_splits_spread_as_over_a_cluster_give_the_same(tmp_path: Path) -> None:
+    together = job_of(sifted(), tmp_path)
+    Executor().run(together)
+    folder = tmp_path / "spread"
+    folder.mkdir()
+
+    spread = job_of(sifted(splits=9), folder)
+    Executor(bundle_repeat=1).run_spread(spread)
+
+    assert heap(folder) == EXPECTED
+    assert outcome_of(spread)["nodes"] == outcome_of(together)["nodes"]
+
+
 def test_nodes_run_one_by_one_give_the_same_and_no_batch_is_pickled(tmp_path: Path) -> None:
     fused = job_of(sifted(), tmp_path)
     Executor().run(fused)
