@@ -119,10 +119,10 @@ def last_end(data: Bytes, quoting: Quoting) -> int:
         window *= 4
 
 
-def ends_inside(data: Bytes, quoting: Quoting) -> bool:
-    """Whether `data`, which begins with a record, ends within quotes."""
-    states = odd_runs(data, quoting).states(inside=False)
-    return bool(len(states) and states[-1])
+def ends_inside(data: Bytes, quoting: Quoting, inside: bool = False, before: int = NEWLINE) -> bool:
+    """Whether the end of `data` is within quotes, `inside` being whether its beginning is."""
+    states = odd_runs(data, quoting, before).states(inside)
+    return bool(states[-1]) if len(states) else inside
 
 
 def first_line_end(data: Bytes, quoting: Quoting) -> int | None:

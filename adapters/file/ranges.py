@@ -58,9 +58,19 @@ def record_start(file: File, nominal: int, begin: int, quoting: Quoting, window_
     if nominal >= file.size_bytes:
         return file.size_bytes
     with opened(file, UTF8) as handle:
-        place = _plain_place(handle, nominal, quoting)
+        place = _plain_place(handle, nominal, begin, quoting)
         inside = _is_inside(handle, place, begin, quoting, window_bytes)
-        return _next_record(handle, place, file.size_bytes, inside, quoting, window_bytes)
+        before = NEWLINE if place == begin else _at(handle, place - 1, place)[0]
+        return _next_record(handle, file, nominal, Point(place, inside, before), quoting, window_bytes)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place of a file, whether it lies within quotes, and the byte before it."""
+
+    place: int
+    inside: bool
+    before: int
 
 
 def _at(handle: Reader, start: int, stop: int) -> bytes:
@@ -68,17 +78,17 @@ def _at(handle: Reader, start: int, stop: int) -> bytes:
     return read_fully(handle, stop - start, "")
 
 
-def _plain_place(handle: Reader, nominal: int, quoting: Quoting) -> int:
-    """The first place from `nominal` on behind bytes that are plain by themselves."""
-    before = min(nominal, 2)
+def _plain_place(handle: Reader, nominal: int, begin: int, quoting: Quoting) -> int:
+    """The last place up to `nominal` that has only plain bytes right before it; at the least `begin`."""
     size = 64
     while True:
-        data = _at(handle, nominal - before, nominal + size)
-        place = _behind_plain(data[before - 1 :] if quoting.escape is None else data, quoting)
-        if place is not None:
-            return nominal - (1 if quoting.escape is None else before) + place
-        if len(data) < before + size:
-            return nominal - before + len(data)
+        start = max(nominal - size, begin)
+        back = _at(handle, start, nominal)[::-1]
+        behind = _behind_plain(back, quoting)
+        if behind is not None:
+            return nominal - behind + (1 if quoting.escape is None else 2)
+        if start == begin:
+            return begin
         size *= 4
 
 
@@ -122,20 +132,23 @@ def _is_inside(handle: Reader, place: int, begin: int, quoting: Quoting, window_
     return bool(flips & 1)
 
 
-def _next_record(handle: Reader, place: int, size_bytes: int, inside: bool, quoting: Quoting, window_bytes: int) -> int:
+def _next_record(handle: Reader, file: File, nominal: int, known: Point, quoting: Quoting, window_bytes: int) -> int:
+    """The first end of a record behind `nominal`, from what is known at a place before it."""
     window = window_bytes
-    while place < size_bytes:
-        data = _at(handle, place - 1, min(place + window, size_bytes))
-        ends = record_ends(array(data)[1:], quoting, inside, data[0])
-        is_all = place - 1 + len(data) >= size_bytes
+    while True:
+        data = array(_at(handle, known.place, nominal + window))
+        is_all = known.place + len(data) >= file.size_bytes
+        ends = known.place + record_ends(data, quoting, known.inside, known.before)
+        ends = ends[ends > nominal]
         # a line end in the last byte may be the first half of one
-        if len(ends) and (ends[0] < len(data) - 1 or is_all):
-            return place + int(ends[0])
-        if is_all or window > RECORD_LIMIT_BYTES:
-            end = first_line_end(array(data)[1:], quoting)
-            return place + (end if end is not None else len(data) - 1)
+        if len(ends) and (is_all or ends[0] < known.place + len(data)):
+            return int(ends[0])
+        if is_all and not ends_inside(data, quoting, known.inside, known.before):
+            return file.size_bytes
+        if is_all or window > RECORD_LIMIT_BYTES:  # a quote that is never closed, or a line without end
+            end = first_line_end(data[nominal - known.place :], quoting)
+            return known.place + len(data) if end is None else nominal + end
         window *= 4
-    return size_bytes
 
 
 def blocks(
