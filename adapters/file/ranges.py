@@ -35,7 +35,10 @@ WINDOW_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Block:
-    """Whole records, the first beginning at `offset` of the file. `fault` says why the one record is none."""
+    """Whole records, the first beginning at `offset` of the file; to be used before the next block is asked for.
+
+    `fault` says why the one record is none.
+    """
 
     data: memoryview
     offset: int
@@ -112,13 +115,14 @@ def _is_inside(handle: Reader, place: int, begin: int, quoting: Quoting, window_
     if quoting.quote is None:
         return False
     quote = bytes([quoting.quote])
+    room = bytearray(window_bytes)
     flips, end, window = 0, place, window_bytes
     while end > begin and (flips or place - end < RECORD_LIMIT_BYTES):
         start = max(end - window, begin)
-        data = _at(handle, start, end)
-        if quoting.escape is None and quote not in data:
+        if quoting.escape is None and window == window_bytes and _lacks(handle, start, end, quote, room):
             end = start
             continue
+        data = _at(handle, start, end)
         skipped = 0 if start == begin else _behind_plain(data, quoting)
         if skipped is None or skipped >= len(data):
             window *= 2
@@ -130,6 +134,12 @@ def _is_inside(handle: Reader, place: int, begin: int, quoting: Quoting, window_
         flips += len(runs.ends)
         end, window = start + skipped, window_bytes
     return bool(flips & 1)
+
+
+def _lacks(handle: Reader, start: int, stop: int, quote: bytes, room: bytearray) -> bool:
+    """Whether there is no quote between two places: the common case, so that nothing is copied."""
+    handle.seek(start)
+    return handle.readinto(memoryview(room)[: stop - start]) == stop - start and room.find(quote, 0, stop - start) < 0
 
 
 def _next_record(handle: Reader, file: File, nominal: int, known: Point, quoting: Quoting, window_bytes: int) -> int:
@@ -155,28 +165,32 @@ def blocks(
     reader: Reader, offset: int, stop: int | None, block_bytes: int, quoting: Quoting, name: str
 ) -> Iterator[Block]:
     """The records from here to `stop` (None: the end) in blocks of about `block_bytes`, at least one record each."""
-    held, wanted, is_within_line = memoryview(b""), block_bytes, False
+    # one piece of memory for all blocks: a block is gone when the next one is asked for
+    room, held, wanted, is_within_line = memoryview(bytearray(block_bytes)), 0, block_bytes, False
     while True:
-        left = wanted if stop is None else min(wanted, stop - offset - len(held))
-        held, fresh = _more(reader, held, left, name)
-        is_last = fresh < left or (stop is not None and offset + len(held) >= stop)
-        if not len(held):
+        left = wanted if stop is None else min(wanted, stop - offset - held)
+        room = _enlarged(room, held, held + left)
+        fresh = _filled(reader, room[held : held + left], name)
+        held += fresh
+        is_last = fresh < left or (stop is not None and offset + held >= stop)
+        if not held:
             return
-        data = array(held)
+        data = array(room[:held])
         if is_within_line:  # the rest of one that was too long
             line_end = first_line_end(data, quoting)
-            end, is_within_line = line_end or len(held), line_end is None
+            end, is_within_line = line_end or held, line_end is None
         elif end := _whole_records(data, is_last, quoting):
-            yield Block(held[:end], offset)
-        elif is_last or len(held) > RECORD_LIMIT_BYTES:
+            yield Block(room[:end], offset)
+        elif is_last or held > RECORD_LIMIT_BYTES:
             line_end = first_line_end(data, quoting)
-            end, is_within_line = line_end or len(held), line_end is None and not is_last
-            yield Block(held[:end], offset, _endless(is_last, quoting, data))
+            end, is_within_line = line_end or held, line_end is None and not is_last
+            yield Block(room[:end], offset, _endless(is_last, quoting, data))
         else:
-            wanted = len(held)
+            wanted = held
             continue
-        offset, held = offset + end, held[end:]
-        wanted = max(block_bytes - len(held), block_bytes // 4, 1)
+        room[: held - end] = room[end:held].tobytes()
+        offset, held = offset + end, held - end
+        wanted = max(block_bytes - held, block_bytes // 4, 1)
 
 
 def _whole_records(data: Bytes, is_last: bool, quoting: Quoting) -> int:
@@ -185,18 +199,24 @@ def _whole_records(data: Bytes, is_last: bool, quoting: Quoting) -> int:
     return len(data) if is_last and not ends_inside(data[end:], quoting) else end
 
 
-def _more(reader: Reader, held: memoryview, size: int, name: str) -> tuple[memoryview, int]:
-    """What is held and up to `size` bytes more in one piece; how many came."""
-    room = bytearray(len(held) + size)
-    room[: len(held)] = held
-    view = memoryview(room)
-    place = len(held)
+def _enlarged(room: memoryview, held: int, size: int) -> memoryview:
+    """Room for `size` bytes that begins with the same ones."""
+    if size <= len(room):
+        return room
+    larger = memoryview(bytearray(size))
+    larger[:held] = room[:held]
+    return larger
+
+
+def _filled(reader: Reader, room: memoryview, name: str) -> int:
+    """How many bytes came; fewer than there is room for only at the end."""
+    place = 0
     while place < len(room):
-        count = read_into(reader, view[place:], name)
+        count = read_into(reader, room[place:], name)
         if not count:
             break
         place += count
-    return view[:place], place - len(held)
+    return place
 
 
 def _endless(is_last: bool, quoting: Quoting, data: Bytes) -> str:
