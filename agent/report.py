@@ -75,6 +75,4 @@ def _wrong(job: Job, ledger: Ledger) -> list[str]:
 def plain_values(values: Mapping[str, object]) -> dict[str, object]:
     """Parameters as JSON has them: what it does not know, as text."""
     simple = (str, int, float, bool)
-    return {
-        name: value if value is None or isinstance(value, simple) else str(value) for name, value in values.items()
-    }
+    return {name: value if value is None or isinstance(value, simple) else str(value) for name, value in values.items()}
