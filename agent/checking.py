@@ -10,7 +10,7 @@ from pipelines import flowfile
 from pipelines.check import check_file
 from pipelines.errors import Invalid, Problem
 from pipelines.parameters import values as parameter_values
-from pipelines.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox
 from repository.project import Project
 
 

@@ -16,8 +16,8 @@ from pipelines.flowfile import load
 from pipelines.job import Gathering, Job, Watch
 from pipelines.parameters import values
 from pipelines.plan import Plan, plan
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 from pipelines.tap import TapPlan
 from repository.project import Project
 

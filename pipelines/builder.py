@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from pipelines.errors import Invalid
 from pipelines.flow import Flow
 from pipelines.flowfile import as_tree, drafted, render_tree
-from pipelines.modelproblems import Place
+from pipelines.language.modelproblems import Place
 
 
 @dataclass(frozen=True)

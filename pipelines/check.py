@@ -13,21 +13,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines import flowfile, parameters, yamltext
+from pipelines import flowfile, parameters
 from pipelines.align import unify
 from pipelines.delivery import Delivery, delivery
 from pipelines.environment import Connection
 from pipelines.environmentfile import environment_names, load_environment
 from pipelines.errors import Invalid, Problem, Unavailable
 from pipelines.flow import Flow, NodeSpec
-from pipelines.flowlinks import faults, inputs_of, live, order, ports_of
-from pipelines.modelproblems import Place, close
+from pipelines.language import yamltext
+from pipelines.language.flowlinks import faults, inputs_of, live, order, ports_of
+from pipelines.language.modelproblems import Place, close
+from pipelines.language.wholeflow import RULES, Whole
+from pipelines.language.yamltext import At, Text
 from pipelines.node import MALFORMED, Get, Schemas, Transform
 from pipelines.records import rejected_schema
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
-from pipelines.wholeflow import RULES, Whole
-from pipelines.yamltext import At, Text
+from pipelines.sql.sandbox import Sandbox
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.flow import Flow, NodeSpec
-from pipelines.flowlinks import live
+from pipelines.language.flowlinks import live
 from pipelines.node import Get, Post
 
 LABELS = ("exactly once", "effectively once", "at least once", "at most once")

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines import registry, yamltext
+from pipelines import registry
 from pipelines.environment import Connection, Environment, Runner
 from pipelines.errors import Invalid, Problem
 from pipelines.flowfile import FLOW_NAME, NODE_NAME, VALUE_NAME, named_like, read_text
-from pipelines.modelproblems import Place, checked, close
+from pipelines.language import yamltext
+from pipelines.language.modelproblems import Place, checked, close
 
 FOLDER = "environments"
 LOCAL = "local"

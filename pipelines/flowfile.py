@@ -14,15 +14,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines import registry, yamltext
+from pipelines import registry
 from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow, FlowTest, Link, NodeSpec, Parameter, RejectPolicy, Retry, Settings, Snapshot
-from pipelines.flowlinks import faults
+from pipelines.language import yamltext
+from pipelines.language.flowlinks import faults
+from pipelines.language.modelproblems import Place, checked, close
+from pipelines.language.yamlrender import dashed, entry
+from pipelines.language.yamltext import Text
 from pipelines.model import Model
-from pipelines.modelproblems import Place, checked, close
 from pipelines.node import Node
-from pipelines.yamlrender import dashed, entry
-from pipelines.yamltext import Text
 
 FLOW_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 NODE_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")

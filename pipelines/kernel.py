@@ -19,7 +19,7 @@ from pipelines.plan import Station
 from pipelines.reading import read_split
 from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
 from pipelines.retry import attempts
-from pipelines.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox
 from pipelines.tap import Tap
 from pipelines.wire import SpillWriter, read_spill
 

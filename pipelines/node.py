@@ -23,8 +23,8 @@ import pyarrow as pa
 from pipelines.model import Model
 
 if TYPE_CHECKING:
-    from pipelines.sandbox import Sandbox
     from pipelines.scope import Scope
+    from pipelines.sql.sandbox import Sandbox
 
 Json = Any
 """What `json.dumps` takes."""

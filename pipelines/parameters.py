@@ -10,7 +10,7 @@ import duckdb
 from pipelines.environment import Environment
 from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow, Parameter
-from pipelines.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox
 
 
 def values(flow: Flow, environment: Environment, given: Mapping[str, object], sandbox: Sandbox) -> dict[str, object]:

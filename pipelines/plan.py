@@ -10,11 +10,11 @@ import pyarrow as pa
 from pipelines.align import unify
 from pipelines.errors import Invalid
 from pipelines.flow import Flow, Link, NodeSpec, RejectPolicy, Retry
-from pipelines.flowlinks import live, order
+from pipelines.language.flowlinks import live, order
 from pipelines.node import Get, Post, Transform
 from pipelines.records import rejected_schema
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 
 
 @dataclass(frozen=True)

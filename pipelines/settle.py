@@ -12,7 +12,7 @@ from pipelines.kernel import Program, spilled_splits, too_many
 from pipelines.ledger import imbalances, total
 from pipelines.node import Get, Json, Post, Publication
 from pipelines.plan import Station
-from pipelines.quality import Finding, WholeRules
+from pipelines.quality.findings import Finding, WholeRules
 from pipelines.reading import begin
 from pipelines.retry import attempts
 

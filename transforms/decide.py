@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipelines.expressions import Evaluated, Evaluator, Expression, check_expressions, used_columns
-from pipelines.faults import Fault, rejects_of
 from pipelines.node import Example, Outcome, Piece, Rejects, Report, Schemas, Step, Transform
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.expressions import Evaluated, Evaluator, Expression, check_expressions, used_columns
+from pipelines.sql.faults import Fault, rejects_of
+from pipelines.sql.sandbox import Sandbox
 
 NO_BRANCH = "no_branch"
 """The reject code of a record that meets no condition where there is no `otherwise`."""

@@ -4,11 +4,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipelines.expressions import Evaluator, Expression, check_expressions, used_columns
-from pipelines.faults import rejects_of
 from pipelines.node import Example, Outcome, Piece, Report, Schemas, Step, Transform
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.expressions import Evaluator, Expression, check_expressions, used_columns
+from pipelines.sql.faults import rejects_of
+from pipelines.sql.sandbox import Sandbox
 
 
 class Filter(Transform):

@@ -6,13 +6,13 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field
 
-from pipelines.expressions import NO_CONDITION, Evaluator, bind, check_expressions, shortened, used_columns
-from pipelines.faults import rejects_of, rows_without
-from pipelines.fields import Computed, Misplaced, Part, Tree, Value, assembled, grown, leaves, type_of
 from pipelines.node import Example, Outcome, Piece, Report, Schemas, Step, Transform
-from pipelines.parsed import parse
-from pipelines.sandbox import Sandbox, borrowed
 from pipelines.scope import Scope
+from pipelines.sql.expressions import NO_CONDITION, Evaluator, bind, check_expressions, shortened, used_columns
+from pipelines.sql.faults import rejects_of, rows_without
+from pipelines.sql.fields import Computed, Misplaced, Part, Tree, Value, assembled, grown, leaves, type_of
+from pipelines.sql.parsed import parse
+from pipelines.sql.sandbox import Sandbox, borrowed
 
 WEB_ORDER = {
     "order_id": 7,

@@ -3,8 +3,8 @@
 import pyarrow as pa
 
 from pipelines.node import Example, Outcome, Piece, Report, Schemas, Step, Transform
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 
 
 class Merge(Transform):

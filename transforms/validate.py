@@ -9,22 +9,22 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
-from pipelines.aggregates import check_whole
-from pipelines.checks import conditions_of, when_columns
-from pipelines.declared import Declared, conversions, converted_schema
 from pipelines.errors import Invalid, Problem
-from pipelines.expectations import EXPECTATIONS
-from pipelines.expressions import bind, check_expressions
-from pipelines.foreign import resolved
 from pipelines.model import Model
 from pipelines.node import Example, Part, Report, Schemas, Step, Transform
-from pipelines.quality import Finding
-from pipelines.rules import Rule, read_suite, sift_rules
-from pipelines.sandbox import Sandbox, borrowed
+from pipelines.quality.aggregates import check_whole
+from pipelines.quality.checks import conditions_of, when_columns
+from pipelines.quality.declared import Declared, conversions, converted_schema
+from pipelines.quality.expectations import EXPECTATIONS
+from pipelines.quality.findings import Finding
+from pipelines.quality.foreign import resolved
+from pipelines.quality.rules import Rule, read_suite, sift_rules
+from pipelines.quality.shapes import judge_shape
+from pipelines.quality.validation import Validation
+from pipelines.quality.verdicts import findings
 from pipelines.scope import Scope
-from pipelines.shapes import judge_shape
-from pipelines.validation import Validation
-from pipelines.verdicts import findings
+from pipelines.sql.expressions import bind, check_expressions
+from pipelines.sql.sandbox import Sandbox, borrowed
 
 
 class Column(Model):

@@ -13,9 +13,9 @@ from adapters.duckdb import reading, writing
 from pipelines import environment
 from pipelines.node import Example
 from pipelines.scope import Scope
-from pipelines.tableget import TableGet
-from pipelines.tablepost import TablePost, Work
-from pipelines.tables import Column, Table
+from pipelines.tables.get import TableGet
+from pipelines.tables.post import TablePost, Work
+from pipelines.tables.relation import Column, Table
 
 
 def memory(scope: Scope) -> int:

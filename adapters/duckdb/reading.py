@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 
 from adapters.duckdb.opening import open_read, translated
 from pipelines.errors import Invalid
-from pipelines.literals import name_of, quoted
 from pipelines.node import Chunk, Json, Malformed, Split, Want
-from pipelines.spool import TOKENS
-from pipelines.tableget import SEEN, TableGet
-from pipelines.tables import Column, Table, as_list, named
+from pipelines.sql.literals import name_of, quoted
+from pipelines.tables.get import SEEN, TableGet
+from pipelines.tables.relation import Column, Table, as_list, named
+from pipelines.tables.spool import TOKENS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

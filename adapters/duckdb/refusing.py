@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from adapters.duckdb.reading import DuckdbReader, place_of, target_sql
 from pipelines.errors import Invalid
-from pipelines.literals import name_of, quoted
-from pipelines.tablepost import Work
-from pipelines.tables import Table
+from pipelines.sql.literals import name_of, quoted
+from pipelines.tables.post import Work
+from pipelines.tables.relation import Table
 
 ORDER = "__order"
 """The staged records' place in the order of the source."""

@@ -19,12 +19,12 @@ from adapters.duckdb.opening import open_write, translated
 from adapters.duckdb.reading import DuckdbReader, loses, target_sql
 from adapters.duckdb.refusing import FITTED, ORDER, REFUSED, find_refused
 from pipelines.errors import Invalid
-from pipelines.literals import name_of
 from pipelines.node import Outcome, Part, Piece, Rejects
 from pipelines.records import without_ids
-from pipelines.spool import TOKENS, in_order
-from pipelines.tablepost import Work, receipts, record_keys
-from pipelines.tables import Column, Table
+from pipelines.sql.literals import name_of
+from pipelines.tables.post import Work, receipts, record_keys
+from pipelines.tables.relation import Column, Table
+from pipelines.tables.spool import TOKENS, in_order
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

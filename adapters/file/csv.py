@@ -27,7 +27,7 @@ from adapters.file.source import encoding_of, is_one_split, opened, read_fully, 
 from adapters.file.types import arrow_type, duckdb_name
 from pipelines.errors import Invalid, Problem
 from pipelines.node import Chunk, Json, Split, Want
-from pipelines.tables import as_list
+from pipelines.tables.relation import as_list
 
 if TYPE_CHECKING:
     from adapters.file.get import Get

@@ -22,11 +22,11 @@ from adapters.file.sieve import Sieve, packed_schema, united, unpacked_schema
 from adapters.file.types import arrow_type
 from pipelines import node
 from pipelines.errors import Invalid, Problem, Unavailable
-from pipelines.expressions import Expression, check_expressions, used_columns
 from pipelines.node import Chunk, Example, Json, Report, Schemas, Split, SplitPlan, Want
-from pipelines.sandbox import borrowed
 from pipelines.scope import Scope
-from pipelines.tables import Names, as_list, suggestion
+from pipelines.sql.expressions import Expression, check_expressions, used_columns
+from pipelines.sql.sandbox import borrowed
+from pipelines.tables.relation import Names, as_list, suggestion
 
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 READERS: dict[str, Format] = {"csv": Csv(), "jsonl": JsonLines(), "parquet": Parquet()}
@@ -89,7 +89,7 @@ class Get(node.Get):
     """CSV: what encloses fields; empty: quotes mean nothing, as in files with stray ones."""
     escape: Mark = ""
     """CSV: what makes the next character a plain one, such as a backslash. A doubled quote is one quote in any case."""
-    null_values: list[str] = Field(default_factory=lambda: [""])
+    null_values: list[str] = Field(default=[""])
     """CSV: fields that stand for null where they are not in quotes; in columns other than text also in quotes."""
     decimal_separator: Literal[".", ","] = "."
     """CSV: what stands before the decimals of a number."""

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from adapters.file.nested import Fitting, replaced, travels_as_text
 from adapters.file.types import duckdb_name
 from pipelines.errors import Bug
-from pipelines.literals import quoted
-from pipelines.sandbox import Prepared, Sandbox
-from pipelines.wording import one_line
+from pipelines.sql.literals import quoted
+from pipelines.sql.sandbox import Prepared, Sandbox
+from pipelines.sql.wording import one_line
 
 LINE = pa.schema([pa.field("line", pa.string())])
 SHOWN_CHARACTERS = 200

@@ -35,9 +35,9 @@ from adapters.file.source import (
 from adapters.file.types import arrow_type
 from pipelines.errors import Invalid, Problem
 from pipelines.node import Chunk, Json, Split, Want
-from pipelines.sandbox import borrowed
 from pipelines.scope import Scope
-from pipelines.tables import as_list
+from pipelines.sql.sandbox import borrowed
+from pipelines.tables.relation import as_list
 
 if TYPE_CHECKING:
     from adapters.file.get import Get

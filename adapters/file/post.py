@@ -22,9 +22,9 @@ from pipelines.align import unify
 from pipelines.errors import Invalid
 from pipelines.node import Example, Part, Publication, Report, Schemas, Writer
 from pipelines.node import Post as PostKind
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
-from pipelines.tables import Names, as_list, suggestion
+from pipelines.sql.sandbox import Sandbox
+from pipelines.tables.relation import Names, as_list, suggestion
 
 Format = Literal["csv", "jsonl", "parquet"]
 Compression = Literal["none", "gzip", "zstd", "snappy"]

@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Sequence
 
 from adapters.file.format import File
-from pipelines import positions
 from pipelines.node import Json
+from pipelines.tables import positions
 
 
 def mark(file: File) -> str:

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import positions
 from pipelines.errors import Invalid
-from pipelines.expressions import Evaluator
-from pipelines.faults import rejects_of
 from pipelines.node import Chunk, Json, Malformed
-from pipelines.sandbox import borrowed
 from pipelines.scope import Scope
-from pipelines.tables import is_number
+from pipelines.sql.expressions import Evaluator
+from pipelines.sql.faults import rejects_of
+from pipelines.sql.sandbox import borrowed
+from pipelines.tables import positions
+from pipelines.tables.relation import is_number
 
 TEXT_CHARACTERS = 64 << 10
 

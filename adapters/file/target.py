@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from adapters.file.text import nested, text
 from pipelines.scope import Scope
-from pipelines.tables import suggestion
+from pipelines.tables.relation import suggestion
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 NAME_BYTES = 200

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines import declared
-from pipelines.sandbox import borrowed
+from pipelines.quality import declared
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import borrowed
 
 
 @lru_cache(maxsize=1_024)

@@ -22,11 +22,11 @@ import pyarrow as pa
 from adapters.sqlite import types
 from adapters.sqlite.opening import open_read, translated
 from pipelines.errors import Invalid
-from pipelines.literals import name_of
 from pipelines.node import Chunk, Json, Malformed, Split, Want
-from pipelines.spool import TOKENS
-from pipelines.tableget import SEEN, TableGet
-from pipelines.tables import Column, Table, named, without_parameters
+from pipelines.sql.literals import name_of
+from pipelines.tables.get import SEEN, TableGet
+from pipelines.tables.relation import Column, Table, named, without_parameters
+from pipelines.tables.spool import TOKENS
 
 if TYPE_CHECKING:
     from pipelines.scope import Scope

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.sqlite import types
-from pipelines.tables import Column
+from pipelines.tables.relation import Column
 
 EXACT_TEXT = "DECIMAL_TEXT"
 """The declared type of decimals that no SQLite number holds: its affinity is TEXT, so that every digit stays."""

@@ -17,12 +17,12 @@ from adapters.sqlite.opening import open_write, translated
 from adapters.sqlite.reading import SqliteReader
 from adapters.sqlite.values import declared_type, stored
 from pipelines.errors import Invalid
-from pipelines.literals import name_of
 from pipelines.node import Outcome, Part, Piece, Rejects
 from pipelines.records import without_ids
-from pipelines.spool import TOKENS, in_order
-from pipelines.tablepost import Work, receipts, record_keys
-from pipelines.tables import Column
+from pipelines.sql.literals import name_of
+from pipelines.tables.post import Work, receipts, record_keys
+from pipelines.tables.relation import Column
+from pipelines.tables.spool import TOKENS, in_order
 
 Faults = dict[int, tuple[str, str]]
 """Per row a code and a message."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.literals import name_of
 from pipelines.node import Example, Outcome, Transform
 from pipelines.records import REJECT_COLUMNS
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.literals import name_of
+from pipelines.sql.sandbox import Sandbox
 
 Records = Sequence[Mapping[str, Any]]
 

@@ -20,8 +20,8 @@ from pipelines.conformance.nodes import NodeConformance, Reported
 from pipelines.conformance.transforms import account
 from pipelines.node import Example, Outcome, Part, Post, Publication, Writer
 from pipelines.records import with_ids
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 
 PUBLICATION = "r1/post"
 """What names a publication to its target."""

@@ -12,8 +12,8 @@ import pyarrow as pa
 from pipelines.conformance.examples import inputs_of, records_of, run_example
 from pipelines.conformance.nodes import NodeConformance, Reported
 from pipelines.node import Outcome, Transform
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 
 World = tuple[Transform, pa.RecordBatch, Scope, Sandbox]
 

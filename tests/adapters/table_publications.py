@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.errors import Unavailable
 from pipelines.records import with_ids
-from pipelines.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox
 from tests.adapters.table_room import ORDERS, Room, TableRoom, batch_of
 
 

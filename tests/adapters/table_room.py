@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from pipelines.environment import Environment
 from pipelines.node import Outcome, SplitPlan, Want
 from pipelines.records import with_ids
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 
 SHARED = settings(max_examples=12, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow])
 

@@ -12,10 +12,10 @@ from pipelines.check import check_file
 from pipelines.environmentfile import parse_environment
 from pipelines.errors import Invalid
 from pipelines.flowfile import drafted, parse
-from pipelines.modelproblems import Place
+from pipelines.language.modelproblems import Place
+from pipelines.language.yamlrender import inline
+from pipelines.language.yamltext import parse as parse_yaml
 from pipelines.scope import Scope
-from pipelines.yamlrender import inline
-from pipelines.yamltext import parse as parse_yaml
 
 PATIENT = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 FLOW = """\

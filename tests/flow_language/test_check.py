@@ -16,11 +16,11 @@ from pipelines.check import Checked, check, check_file
 from pipelines.environment import Connection, Environment
 from pipelines.environmentfile import load_environment
 from pipelines.flowfile import parse
-from pipelines.modelproblems import Place
+from pipelines.language.modelproblems import Place
+from pipelines.language.wholeflow import Whole, missing_secrets
 from pipelines.records import REJECT_COLUMNS
 from pipelines.scope import Scope
 from pipelines.secrets import Secret
-from pipelines.wholeflow import Whole, missing_secrets
 
 
 class Remote(Connection):
@@ -255,14 +255,6 @@ def test_text_that_is_no_yaml_is_a_problem_of_the_check(project: Path) -> None:
     (said,) = told(project, "  e: {type: end\n")
 
     assert said.startswith("flow.yaml:6: not YAML: a `{` is not closed")
-
-
-def test_the_example_flow_has_no_problems(repository_root: Path) -> None:
-    project = repository_root / "examples" / "web-orders"
-
-    found = check_file(project / "flows" / "web-orders.yaml", Scope(project, load_environment(project)))
-
-    assert [str(problem) for problem in found.problems if "web-orders" in problem.path and not problem.warning] == []
 
 
 def test_checking_does_not_import_beam() -> None:

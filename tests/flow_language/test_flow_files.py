@@ -10,8 +10,8 @@ import pytest
 from pipelines.errors import Invalid
 from pipelines.flow import Flow, Link, NodeSpec
 from pipelines.flowfile import as_tree, draft, load, parse
-from pipelines.flowlinks import faults, order
 from pipelines.flowschema import flow_schema, node_schema
+from pipelines.language.flowlinks import faults, order
 from pipelines.node import Start, Transform
 from pipelines.registry import node_type
 

@@ -15,8 +15,8 @@ from pipelines.check import check_file
 from pipelines.environmentfile import load_environment
 from pipelines.flowfile import parse
 from pipelines.flowschema import flow_schema
+from pipelines.language.yamltext import parse as parse_yaml
 from pipelines.scope import Scope
-from pipelines.yamltext import parse as parse_yaml
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_the_pages_python_builds_a_flow(page: list[tuple[str, str]], capsys: pyt
 def test_the_pages_changes_of_a_text_work(page: list[tuple[str, str]]) -> None:
     names: dict[str, Any] = {"text": block(page, "flow:")}
 
-    exec(block(page, "from pipelines.yamledit"), names)
+    exec(block(page, "from pipelines.language.yamledit"), names)
 
     flow = parse(names["text"])
     assert (flow.nodes["orders"].config.table, flow.nodes["done"].type) == ("orders_2026", "end")  # type: ignore[attr-defined]

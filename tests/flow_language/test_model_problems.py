@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
+from pipelines.language.modelproblems import Place, checked
+from pipelines.language.yamltext import parse
 from pipelines.model import Model
-from pipelines.modelproblems import Place, checked
 from pipelines.secrets import Secret
-from pipelines.yamltext import parse
 
 
 class Page(Model):

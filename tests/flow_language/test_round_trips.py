@@ -16,8 +16,8 @@ from pipelines.errors import Invalid
 from pipelines.flow import Flow
 from pipelines.flowfile import as_tree, parse, render
 from pipelines.flowschema import flow_schema
-from pipelines.pythontext import to_python
-from pipelines.yamltext import parse as parse_yaml
+from pipelines.language.pythontext import to_python
+from pipelines.language.yamltext import parse as parse_yaml
 from tests.flow_language.flows import flows
 
 PATIENT = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import Invalid
-from pipelines.yamledit import edit, insert, remove, rename, same
-from pipelines.yamltext import At, parse
+from pipelines.language.yamledit import edit, insert, remove, rename, same
+from pipelines.language.yamltext import At, parse
 from tests.flow_language.yamltexts import KEYS, TREES, places, texts
 
 SLOW = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

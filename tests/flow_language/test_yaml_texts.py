@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import Invalid
-from pipelines.yamltext import LIMIT_BYTES, parse
+from pipelines.language.yamltext import LIMIT_BYTES, parse
 
 HOSTILE = Path(__file__).parents[1] / "hostile" / "flows"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pipelines.yamlrender import inline, key_text, literal
+from pipelines.language.yamlrender import inline, key_text, literal
 
 WORDS = [
     "a",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox
 
 
 @pytest.fixture

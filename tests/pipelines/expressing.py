@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.expressions import Bound, Evaluated, Evaluator, bind
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.expressions import Bound, Evaluated, Evaluator, bind
+from pipelines.sql.sandbox import Sandbox
 
 LINES = pa.list_(pa.struct([("sku", pa.string()), ("qty", pa.int64())]))
 ORDERS = pa.schema(

@@ -32,8 +32,8 @@ from pipelines.node import (
     Writer,
 )
 from pipelines.records import ROW_ID, without_ids
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 from pipelines.wire import SpillWriter, read_spill
 
 NUMBERS = pa.schema([pa.field("n", pa.int64())])

@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.conformance import TransformConformance, batch_of, run_example, same_records
 from pipelines.node import Example, Outcome, Piece, Rejects, Report, Schemas, Step, Transform
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 
 EXAMPLE = Example(config={}, records=[{"n": 1}, {"n": 2}, {"n": 3}], gives={"out": [{"n": 1}, {"n": 2}, {"n": 3}]})
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from pipelines.errors import Invalid
-from pipelines.expressions import Evaluator, bind, check_expressions
-from pipelines.literals import literal
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.expressions import Evaluator, bind, check_expressions
+from pipelines.sql.literals import literal
+from pipelines.sql.sandbox import Sandbox
 from tests.pipelines.expressing import ORDERS, bound, evaluated, scope, value
 
 

@@ -9,11 +9,11 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from pipelines import faults
-from pipelines import sandbox as sandboxes
 from pipelines.errors import Invalid
-from pipelines.expressions import Evaluator, bind
-from pipelines.sandbox import Sandbox, borrowed
+from pipelines.sql import faults
+from pipelines.sql import sandbox as sandboxes
+from pipelines.sql.expressions import Evaluator, bind
+from pipelines.sql.sandbox import Sandbox, borrowed
 from tests.pipelines.expressing import ORDERS, evaluated, scope, value
 
 

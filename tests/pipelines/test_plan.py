@@ -27,7 +27,7 @@ from pipelines.plan import (
     plan,
     prune_columns,
 )
-from pipelines.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox
 from repository.project import Project
 
 GOLDEN = Path(__file__).with_name("golden")

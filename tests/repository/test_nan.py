@@ -10,8 +10,8 @@ import duckdb
 import pyarrow as pa
 
 from adapters.file import Post
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 
 READINGS = pa.record_batch({"value": [1.0, math.nan, 3.0]})
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.node import Outcome
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 from transforms.decide import Decide
 
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string())])

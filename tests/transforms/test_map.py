@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from pipelines.expressions import used_columns
 from pipelines.node import Outcome
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.expressions import used_columns
+from pipelines.sql.sandbox import Sandbox
 from transforms.map import Map
 
 ITEM = pa.struct([("sku", pa.string()), ("qty", pa.int64()), ("tags", pa.list_(pa.string()))])

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from pipelines.conformance.transforms import account
 from pipelines.node import Transform
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 from transforms.decide import Decide
 from transforms.filter import Filter
 from transforms.map import Map

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.node import Example
-from pipelines.sandbox import borrowed
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import borrowed
 from tests.transforms.validating import NOT_NULL, passed_rows, reasons, records_of, run
 from transforms.validate import Column, Validate
 

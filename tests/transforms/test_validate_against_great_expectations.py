@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pipelines.checks import Checks
-from pipelines.foreign import validate_all
 from pipelines.node import Part
-from pipelines.rules import Rule, read_rules
-from pipelines.sandbox import borrowed
+from pipelines.quality.checks import Checks
+from pipelines.quality.foreign import validate_all
+from pipelines.quality.rules import Rule, read_rules
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import borrowed
 from transforms.validate import Validate
 
 SCHEMA = pa.schema(

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.aggregates import JUDGES
-from pipelines.expectations import EXPECTATIONS
-from pipelines.quality import WholeRules
-from pipelines.sandbox import borrowed
+from pipelines.quality.aggregates import JUDGES
+from pipelines.quality.expectations import EXPECTATIONS
+from pipelines.quality.findings import WholeRules
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import borrowed
 from tests.transforms.validating import NOT_NULL, SCHEMA, Told, problems_of, reasons, records_of, run
 from transforms.validate import Validate
 
@@ -245,7 +245,7 @@ def test_a_node_has_rules_over_the_whole_run_and_travels_by_pickle() -> None:
 def test_great_expectations_is_not_imported_for_rules_that_are_compiled() -> None:
     code = (
         "import sys; from pathlib import Path; import pyarrow as pa; from pipelines.scope import Scope;"
-        "from pipelines.sandbox import borrowed; from transforms.validate import Column, Validate;"
+        "from pipelines.sql.sandbox import borrowed; from transforms.validate import Column, Validate;"
         "s = Scope(project=Path()); n = Validate(expectations=[{'expect_column_values_to_be_null': {'column': 'a'}}]);"
         "b = pa.RecordBatch.from_pylist([{'a': 1}]);\n"
         "with borrowed(s) as box: n.check({'': b.schema}, s, print); n.open(b.schema, s, box)(b)\n"

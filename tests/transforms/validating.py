@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.node import Outcome
-from pipelines.quality import Finding
-from pipelines.sandbox import borrowed
+from pipelines.quality.findings import Finding
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import borrowed
 from transforms.validate import Validate
 
 SCHEMA = pa.schema([pa.field("email", pa.string())])

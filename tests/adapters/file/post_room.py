@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from adapters.file.post import Post
 from pipelines.node import Outcome, Part, Want
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 
 
 def scope_in(folder: Path, run: str = "run-1") -> Scope:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines.errors import Invalid, Unavailable
-from pipelines.sandbox import Sandbox
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
 from tests.adapters.file.post_room import batch, deliver, post, visible
 
 FIRST = [{"id": 1, "c": "x", "v": "a"}, {"id": 2, "c": "y", "v": None}]
@@ -24,7 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 from adapters.file.post import Post
 from pipelines.errors import Unavailable
-from pipelines.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox
 from pipelines.scope import Scope
 
 folder, path, where = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -14,7 +14,7 @@ from adapters.file import publish
 from adapters.file.publish import FilePublication
 from pipelines.errors import Invalid
 from pipelines.node import Part
-from pipelines.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox
 from tests.adapters.file.post_room import batch, deliver, post, rows_of, scope_in, stage, visible
 
 TARGETS = ["out.csv", "out.csv.gz", "out.jsonl", "out.parquet", "out/", "out/c={c}/", "out/{c}.csv"]

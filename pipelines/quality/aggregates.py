@@ -13,11 +13,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from pipelines.conditions import bounds, bounds_said, limits, require_columns, shown_values
 from pipelines.errors import Invalid
-from pipelines.families import family_of, missing, typed_literal
-from pipelines.literals import literal, name_of
-from pipelines.rules import Rule
+from pipelines.quality.conditions import bounds, bounds_said, limits, require_columns, shown_values
+from pipelines.quality.families import family_of, missing, typed_literal
+from pipelines.quality.rules import Rule
+from pipelines.sql.literals import literal, name_of
 
 SPILLED = "spilled"
 SHOWN = 10

@@ -14,10 +14,10 @@ import duckdb
 import pyarrow as pa
 
 from pipelines.errors import Invalid, Problem
-from pipelines.families import family_of, missing
-from pipelines.literals import name_of
-from pipelines.rules import At, close_to
-from pipelines.sandbox import Sandbox
+from pipelines.quality.families import family_of, missing
+from pipelines.quality.rules import At, close_to
+from pipelines.sql.literals import name_of
+from pipelines.sql.sandbox import Sandbox
 
 INTEGERS = {
     pa.int8(): "TINYINT", pa.int16(): "SMALLINT", pa.int32(): "INTEGER", pa.int64(): "BIGINT",

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipelines.errors import Problem
-from pipelines.yamlrender import inline
-from pipelines.yamltext import At, Text
+from pipelines.language.yamlrender import inline
+from pipelines.language.yamltext import At, Text
 
 M = TypeVar("M", bound=BaseModel)
 

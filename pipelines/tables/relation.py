@@ -10,7 +10,7 @@ from difflib import get_close_matches
 import pyarrow as pa
 
 from pipelines.errors import Invalid
-from pipelines.literals import name_of
+from pipelines.sql.literals import name_of
 
 Names = str | list[str]
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*)", re.DOTALL)

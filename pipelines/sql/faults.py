@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.errors import Bug
-from pipelines.literals import name_of
 from pipelines.node import Rejects
-from pipelines.parsed import enclosed
-from pipelines.sandbox import Prepared, Sandbox
-from pipelines.wording import one_line
+from pipelines.sql.literals import name_of
+from pipelines.sql.parsed import enclosed
+from pipelines.sql.sandbox import Prepared, Sandbox
+from pipelines.sql.wording import one_line
 
 CODE = "expression"
 """The reject code of a record that an expression cannot be computed for."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.conditions import SHOWN_LETTERS, Condition, compile_rule, require_columns
-from pipelines.expressions import Evaluator
-from pipelines.families import family_of, missing
-from pipelines.faults import Fault
-from pipelines.foreign import ForeignPredicate
-from pipelines.literals import literal, name_of
-from pipelines.rules import Rule
-from pipelines.sandbox import Prepared, Sandbox
+from pipelines.quality.conditions import SHOWN_LETTERS, Condition, compile_rule, require_columns
+from pipelines.quality.families import family_of, missing
+from pipelines.quality.foreign import ForeignPredicate
+from pipelines.quality.rules import Rule
 from pipelines.scope import Scope
+from pipelines.sql.expressions import Evaluator
+from pipelines.sql.faults import Fault
+from pipelines.sql.literals import literal, name_of
+from pipelines.sql.sandbox import Prepared, Sandbox
 
 
 @dataclass(frozen=True)

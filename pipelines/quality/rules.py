@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.errors import Invalid, Problem
-from pipelines.expectations import EXPECTATIONS, REFUSED, Argument, Expectation, Place
-from pipelines.literals import literal, name_of
+from pipelines.quality.expectations import EXPECTATIONS, REFUSED, Argument, Expectation, Place
+from pipelines.sql.literals import literal, name_of
 
 Severity = Literal["critical", "warning", "info"]
 At = tuple[str | int, ...]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.rules import Rule
+from pipelines.quality.rules import Rule
 
 
 class Predicate(Protocol):

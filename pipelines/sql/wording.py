@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from pipelines.literals import quoted
+from pipelines.sql.literals import quoted
 
 LONGEST = 500
 """A message is cut here: it may carry a value, and a value may be megabytes."""

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipelines.errors import Invalid
-from pipelines.yamlpatches import Patch, insertions, removals, replacements
-from pipelines.yamlrender import inline, key_text
-from pipelines.yamltext import At, Text, Tree, parse
+from pipelines.language.yamlpatches import Patch, insertions, removals, replacements
+from pipelines.language.yamlrender import inline, key_text
+from pipelines.language.yamltext import At, Text, Tree, parse
 
 
 def edit(text: str, at: At, value: Any) -> str:

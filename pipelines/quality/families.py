@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from pipelines.literals import literal, name_of
-from pipelines.rules import Rule
+from pipelines.quality.rules import Rule
+from pipelines.sql.literals import literal, name_of
 
 Family = Literal["text", "number", "floating", "boolean", "date", "timestamp", "time", "other"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.yamlrender import WIDTH, dashed, entry, inline, key_text, lines, literal
-from pipelines.yamltext import At, Text, Tree, after_blank
+from pipelines.language.yamlrender import WIDTH, dashed, entry, inline, key_text, lines, literal
+from pipelines.language.yamltext import At, Text, Tree, after_blank
 
 Patch = list[tuple[int, int, str]]
 """Pieces of the text to replace: start, end, what comes there instead."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from pipelines.expressions import Expression
-from pipelines.literals import literal, name_of
 from pipelines.model import Model
+from pipelines.sql.expressions import Expression
+from pipelines.sql.literals import literal, name_of
 
 Place = tuple[str | int, ...]
 Constant = bool | int | float | None

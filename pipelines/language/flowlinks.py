@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from pipelines.flow import Flow, Link, NodeSpec
-from pipelines.modelproblems import close
+from pipelines.language.modelproblems import close
+from pipelines.language.yamltext import At
 from pipelines.node import Get, Start
 from pipelines.triggers import Kafka, Webhook
-from pipelines.yamltext import At
 
 
 @dataclass(frozen=True)

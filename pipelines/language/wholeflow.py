@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from pipelines import secrets
 from pipelines.errors import FlowError, Problem
 from pipelines.flow import Flow, FlowTest, NodeSpec
-from pipelines.flowlinks import ports_of
-from pipelines.modelproblems import Place, close
+from pipelines.language.flowlinks import ports_of
+from pipelines.language.modelproblems import Place, close
+from pipelines.language.yamltext import At
 from pipelines.node import Get, Post, Start
 from pipelines.scope import Scope
-from pipelines.yamltext import At
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.families import comparable, family_of, missing, typed_literal
-from pipelines.literals import literal, name_of
-from pipelines.predicates import Predicate, predicate_for, python_regex
-from pipelines.rules import Rule, close_to
+from pipelines.quality.families import comparable, family_of, missing, typed_literal
+from pipelines.quality.predicates import Predicate, predicate_for, python_regex
+from pipelines.quality.rules import Rule, close_to
+from pipelines.sql.literals import literal, name_of
 
 SHOWN_LETTERS = 80
 """Longer values are cut in messages."""

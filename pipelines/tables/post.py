@@ -18,11 +18,11 @@ from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Part, Post, Publication, Receipts, Report, Schemas, Writer
 from pipelines.records import schema_without_ids
 from pipelines.scope import Scope
-from pipelines.spool import Session, SpoolWriter, TablePublication
-from pipelines.tables import Column, Names, Table, as_list, suggestion
+from pipelines.tables.relation import Column, Names, Table, as_list, suggestion
+from pipelines.tables.spool import Session, SpoolWriter, TablePublication
 
 if TYPE_CHECKING:
-    from pipelines.sandbox import Sandbox
+    from pipelines.sql.sandbox import Sandbox
 
 Mode = Literal["append", "upsert", "replace", "delete"]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.errors import Bug
-from pipelines.yamltext import FORBIDDEN, scalar
+from pipelines.language.yamltext import FORBIDDEN, scalar
 
 WIDTH = 120
 PLAIN = re.compile(r"(?:[^\W]|[$/(^]|\.\w|\./)(?:.*[^\s:])?")

@@ -16,12 +16,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from pipelines.errors import Invalid
-from pipelines.faults import Fault, Faults, is_of_data
 from pipelines.node import Report
-from pipelines.parsed import Parsed, enclosed, parse
-from pipelines.sandbox import Sandbox, borrowed
 from pipelines.scope import Scope
-from pipelines.wording import ONE_RECORD, explained, one_line
+from pipelines.sql.faults import Fault, Faults, is_of_data
+from pipelines.sql.parsed import Parsed, enclosed, parse
+from pipelines.sql.sandbox import Sandbox, borrowed
+from pipelines.sql.wording import ONE_RECORD, explained, one_line
 
 Expression = Annotated[str, Field(json_schema_extra={"format": "duckdb-expression"})]
 """A scalar expression in DuckDB SQL over the columns of the input; `$name` is a parameter or variable."""

@@ -13,12 +13,22 @@ from typing import ClassVar, Protocol
 
 import pyarrow as pa
 
-from pipelines import positions
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Chunk, Get, Json, Report, Schemas, Split, SplitPlan, Want
-from pipelines.positions import Reach, Span
 from pipelines.scope import Scope
-from pipelines.tables import Column, Names, Relation, arrow_type_of, as_list, is_number, named, relation, suggestion
+from pipelines.tables import positions
+from pipelines.tables.positions import Reach, Span
+from pipelines.tables.relation import (
+    Column,
+    Names,
+    Relation,
+    arrow_type_of,
+    as_list,
+    is_number,
+    named,
+    relation,
+    suggestion,
+)
 
 SEEN = "__seen"
 """The temporary table of keys that a boundary span reads or leaves out."""

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import Invalid
-from pipelines.literals import literal, name_of
-from pipelines.sandbox import Sandbox
-from pipelines.wording import one_line
+from pipelines.sql.literals import literal, name_of
+from pipelines.sql.sandbox import Sandbox
+from pipelines.sql.wording import one_line
 
 REMEMBERED = 4096
 HEAD = "SELECT "

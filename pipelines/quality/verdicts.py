@@ -9,17 +9,17 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
-from pipelines.aggregates import JUDGES, SPILLED, judge, mostly_met
-from pipelines.checks import when_columns, when_of
-from pipelines.conditions import bounds_said, shown_values
 from pipelines.errors import Failed
-from pipelines.foreign import validate
-from pipelines.literals import literal, name_of
 from pipelines.node import Part
-from pipelines.quality import Finding
-from pipelines.rules import Rule
+from pipelines.quality.aggregates import JUDGES, SPILLED, judge, mostly_met
+from pipelines.quality.checks import when_columns, when_of
+from pipelines.quality.conditions import bounds_said, shown_values
+from pipelines.quality.findings import Finding
+from pipelines.quality.foreign import validate
+from pipelines.quality.rules import Rule
+from pipelines.quality.shapes import judge_shape, within
 from pipelines.scope import Scope
-from pipelines.shapes import judge_shape, within
+from pipelines.sql.literals import literal, name_of
 
 SEVERITY: Mapping[str, Literal["error", "warning", "info"]] = {
     "critical": "error",

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.checks import Checks, Judged, any_of
-from pipelines.declared import Conversion, Declared, conversions, converted_schema, required
-from pipelines.literals import literal, name_of
 from pipelines.node import Outcome, Part, Piece, Rejects
-from pipelines.rules import Rule
-from pipelines.sandbox import Prepared, Sandbox
+from pipelines.quality.checks import Checks, Judged, any_of
+from pipelines.quality.declared import Conversion, Declared, conversions, converted_schema, required
+from pipelines.quality.rules import Rule
 from pipelines.scope import Scope
+from pipelines.sql.literals import literal, name_of
+from pipelines.sql.sandbox import Prepared, Sandbox
 
 CODE = "validation"
 """The reject code of a record that breaks a rule."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from pipelines.errors import Invalid, Problem
-from pipelines.yamlwords import syntax_problem
+from pipelines.language.yamlwords import syntax_problem
 
 LIMIT_BYTES = 8 << 20
 LIMIT_VALUES = 200_000

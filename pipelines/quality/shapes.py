@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.conditions import bounds_said, shown_values
-from pipelines.families import family_of
-from pipelines.rules import Rule
+from pipelines.quality.conditions import bounds_said, shown_values
+from pipelines.quality.families import family_of
+from pipelines.quality.rules import Rule
 
 SHOWN_NAMES = 40
 Shape = tuple[bool, str]

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import Invalid
-from pipelines.rules import ENTRY_POINTS, Rule
+from pipelines.quality.rules import ENTRY_POINTS, Rule
 
 
 @cache
