@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.check import Checked, check
+from pipelines.check import Checked, check, check_file
 from pipelines.environmentfile import load_environment
 from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow
@@ -56,10 +56,14 @@ class Prepared(Examined):
 
 def flow_path(project: Project, flow: str) -> Path:
     """The file of a flow given by name or path."""
-    for path in (Path(flow), project.folder / "flows" / f"{flow}.yaml", project.folder / "flows" / f"{flow}.yml"):
+    places = (Path(flow), project.folder / "flows" / f"{flow}.yaml", project.folder / "flows" / f"{flow}.yml")
+    for path in places:
         if path.suffix in (".yaml", ".yml") and path.is_file():
             return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    there = ", ".join(sorted(file.stem for file in (project.folder / "flows").glob("*.y*ml"))) or "none"
+        if path.suffix in (".yaml", ".yml") and path.is_dir():
+            raise Invalid(f"{path} is a folder; a flow is a file")
+    files = [file for file in (project.folder / "flows").glob("*.y*ml") if file.is_file()]
+    there = ", ".join(sorted(file.stem for file in files)) or "none"
     raise Invalid(f"no flow is called {flow!r} in {project.folder / 'flows'}; there are: {there}")
 
 
@@ -75,8 +79,12 @@ def check_flow(request: Request, now: datetime | None = None) -> Examined:
         Invalid: the text is no flow, or the environment or a parameter's value is wrong.
     """
     path = flow_path(request.project, request.flow)
-    flow = load(path)
-    scope = replace(scope_of(request, now), flow=flow.name, version=flow.version)
+    scope = scope_of(request, now)
+    try:
+        flow = load(path)
+    except Invalid as fault:  # the nodes that can be read may have problems too: all are told at once
+        raise Invalid(check_file(path, scope).faults or fault.problems) from fault
+    scope = replace(scope, flow=flow.name, version=flow.version)
     sandbox = Sandbox.borrow(scope)
     try:
         scope = replace(scope, values=values(flow, scope.environment, request.values, sandbox))
@@ -141,6 +149,8 @@ def job_of(
     """The job of a prepared flow, with a name and a folder of its own."""
     from repository.lake import open_tap  # not wanted where flows are only checked
 
+    watch = watch or Watch()
+    watch.meter.expect(prepared.plan.stations)
     run = run_id(prepared.scope.now)
     staging = project.staging(run)
     scope = replace(prepared.scope, run=run, staging=staging)
@@ -164,6 +174,6 @@ def job_of(
         open_tap,
         positions,
         scope.environment.runner.workers,
-        watch or Watch(),
+        watch,
         gathering,
     )

@@ -11,20 +11,29 @@ from cli.project import here
 
 app = typer.Typer(help="The outside systems that an environment knows.", no_args_is_help=True)
 
+EnvironmentName = Annotated[str, typer.Option(help="The environment.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+
 
 @app.command("list")
-def connections(environment: Annotated[str, typer.Option(help="The environment.")] = "local") -> None:
+def connections(environment: EnvironmentName = "local", as_json: Json = False) -> None:
     """Lists an environment's connections."""
     from pipelines.environmentfile import load_environment
 
     found = load_environment(here().folder, environment).connections
-    show.table(["connection", "adapter"], [[name, connection.adapter] for name, connection in found.items()])
+    if as_json:
+        show.document([{"connection": name, "adapter": connection.adapter} for name, connection in found.items()])
+    elif found:
+        show.table(["connection", "adapter"], [[name, connection.adapter] for name, connection in found.items()])
+    else:
+        typer.echo(f"no connections; write them under `connections:` in environments/{environment}.yaml")
 
 
 @app.command("test")
 def reach(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The connection's name.")],
-    environment: Annotated[str, typer.Option(help="The environment.")] = "local",
+    environment: EnvironmentName = "local",
+    as_json: Json = False,
 ) -> None:
     """Reaches the system and says what was found, or what to do."""
     from pipelines.environment import Connection
@@ -33,4 +42,8 @@ def reach(
 
     project = here()
     scope = Scope(project.folder, load_environment(project.folder, environment))
-    typer.echo(f"{name}: {scope.connection(name, Connection).test(scope)}")
+    found = scope.connection(name, Connection).test(scope)
+    if as_json:
+        show.document({"connection": name, "environment": environment, "found": found})
+    else:
+        typer.echo(f"{name}: {found}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import show
-from cli.project import here, settings
+from cli.project import flow_names, here, settings
+from pipelines.errors import Problem
 
 Flows = Annotated[list[str] | None, typer.Argument(metavar="FLOW", help="Flows; without any, all.")]
 EnvironmentName = Annotated[str, typer.Option(help="The environment it would run in.")]
@@ -34,7 +36,7 @@ def check(
     from agent.checking import problems_of
 
     project = here()
-    names = flows or sorted(file.stem for file in (project.folder / "flows").glob("*.y*ml"))
+    names = flows or flow_names(project)
     found = [problem for name in names for problem in problems_of(project, name, environment, settings(values or []))]
     faults = [problem for problem in found if not problem.warning]
     if as_json:
@@ -54,10 +56,20 @@ def check(
         )
     else:
         for problem in found:
-            typer.echo(("warning: " if problem.warning else "") + str(problem))
-        flows_word = "1 flow" if len(names) == 1 else f"{len(names)} flows"
-        typer.echo(f"{flows_word}: {len(faults) or 'no'} problem{'' if len(faults) == 1 else 's'}")
+            typer.echo(told(problem))
+        warnings = show.counted(len(found) - len(faults), "warning")
+        told_faults = show.counted(len(faults), "problem") if faults else "no problems"
+        typer.echo(
+            f"{show.counted(len(names), 'flow')}: {told_faults}" + (f", {warnings}" if len(found) > len(faults) else "")
+        )
     return 2 if faults else 0
+
+
+def told(problem: Problem) -> str:
+    """A problem as a line, its place first, so that editors find it."""
+    if not problem.warning:
+        return str(problem)
+    return str(replace(problem, what=f"warning: {problem.what}"))
 
 
 def explain(
@@ -77,14 +89,15 @@ def explain(
         typer.echo(explained(prepared))
 
 
-def doctor() -> int:
+def doctor(as_json: Json = False) -> int:
     """Says what is missing on this machine, and the command that mends it. Ends with 3 where something is."""
     from cli.examine import findings
 
     found = list(findings())
-    for finding in found:
-        typer.echo(
-            f"{'ok     ' if finding.is_well else 'MISSING'}  {finding.what}"
-            + (f": {finding.fix}" if finding.fix else "")
-        )
+    if as_json:
+        show.document([{"what": finding.what, "well": finding.is_well, "fix": finding.fix} for finding in found])
+    else:
+        for finding in found:
+            state = "ok     " if finding.is_well else "MISSING"
+            typer.echo(f"{state}  {finding.what}" + (f": {finding.fix}" if finding.fix else ""))
     return 0 if all(finding.is_well for finding in found) else 3

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -29,17 +30,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Moves data between systems that don't know each other, and loses nothing in silence.",
 )
-app.command("init")(flows.init)
-app.command("check")(flows.check)
-app.command("explain")(flows.explain)
-app.command("run")(run.run)
-app.command("preview")(run.preview)
-app.command("test")(run.test_flows)
-app.command("query")(query.ask)
-app.add_typer(runs.app, name="runs")
-app.add_typer(types.app, name="nodes")
-app.add_typer(connections.app, name="connections")
-app.command("doctor")(flows.doctor)
+COMMANDS: tuple[tuple[str, Callable[..., object], str], ...] = (
+    ("init", flows.init, "Makes a project to start from"),
+    ("check", flows.check, "Lists every problem of the flows"),
+    ("explain", flows.explain, "Prints how a flow would run"),
+    ("run", run.run, "Runs a flow and shows its ledger"),
+    ("preview", run.preview, "Shows the records at a node; sends nothing"),
+    ("test", run.test_flows, "Runs the tests that live in the flows"),
+    ("query", query.ask, "Answers a SELECT over what all runs left behind"),
+    ("doctor", flows.doctor, "Says what is missing on this machine"),
+)
+for name, command, says in COMMANDS:
+    app.command(name, short_help=says)(command)
+app.add_typer(runs.app, name="runs", short_help="What ran: a list, or one run whole")
+app.add_typer(types.app, name="nodes", short_help="Node types, their pages, the flow file's JSON Schema")
+app.add_typer(connections.app, name="connections", short_help="The systems that an environment knows")
 
 
 def _version(wanted: bool) -> None:
@@ -79,9 +84,10 @@ def _answer() -> int:
         typer.echo("stopped", err=True)
         return 1
     except TyperException as fault:
-        context = getattr(fault, "ctx", None)
-        typer.echo(f"{context.get_usage()}\n" if context else "", err=True, nl=False)
-        typer.echo(fault.format_message(), err=True)
+        context, message = getattr(fault, "ctx", None), fault.format_message().replace("Value error, ", "")
+        if context is not None and not message.startswith("Usage:"):
+            typer.echo(context.get_usage(), err=True)
+        typer.echo(message, err=True)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,6 +21,18 @@ def here() -> Project:
     raise Invalid(f"{Path.cwd()} is in no project: no folder upwards has flows/; processflow init DIR makes one")
 
 
+def flow_names(project: Project) -> list[str]:
+    """The project's flows, in the order of their names.
+
+    Raises:
+        Invalid: there are none.
+    """
+    names = sorted(path.stem for path in (project.folder / "flows").glob("*.y*ml") if path.is_file())
+    if not names:
+        raise Invalid(f"{project.folder / 'flows'} has no flow; write one to flows/NAME.yaml")
+    return names
+
+
 def settings(pairs: Sequence[str]) -> dict[str, str]:
     """The values of `--set NAME=VALUE`."""
     wrong = [pair for pair in pairs if "=" not in pair]

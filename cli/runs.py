@@ -26,12 +26,28 @@ def runs(
         return
     from repository.catalogue import Catalogue
 
-    found = Catalogue(here().catalogue_url).runs(flow=flow, status=status, limit=limit)
+    catalogue = Catalogue(here().catalogue_url)
+    found = catalogue.runs(flow=flow, status=status, limit=limit)
     if as_json:
         show.document(found)
         return
-    rows = [[r["run"], r["flow"], r["version"], r["status"], r["started"], r["seconds"], r["error"]] for r in found]
-    show.table(["run", "flow", "version", "status", "started", "seconds>", "error"], rows)
+    if not found:
+        typer.echo("no run yet; start one with: processflow run FLOW")
+        return
+    show.table(COLUMNS, [_row(line, catalogue.report(line["run"])) for line in found])
+    for line in found:
+        if line["error"]:
+            typer.echo(f"{line['run']}: {line['error']}")
+
+
+COLUMNS = ("run", "flow", "status", "started", "seconds>", "delivered>", "rejected>")
+
+
+def _row(line: dict[str, Any], report: dict[str, Any]) -> list[object]:
+    nodes = report["nodes"].values()
+    counts = [sum(node[name] for node in nodes) if nodes else None for name in ("delivered", "rejected")]
+    seconds = None if line["seconds"] is None else f"{line['seconds']:.2f}"
+    return [line["run"], line["flow"], line["status"].replace("_", " "), show.moment(line["started"]), seconds, *counts]
 
 
 @app.command("show")
@@ -42,9 +58,15 @@ def show_run(
     from cli.run import told
     from repository.catalogue import Catalogue
 
-    report: dict[str, Any] = Catalogue(here().catalogue_url).report(run)
+    project = here()
+    report: dict[str, Any] = Catalogue(project.catalogue_url).report(run)
     if as_json:
         show.document(report)
         return
-    typer.echo(f"{report['flow']} {report['version']} in {report['environment']}, started {report['started']}")
-    told(report)
+    typer.echo(
+        f"{report['flow']} {report['version']} in {report['environment']}, started {show.moment(report['started'])}"
+    )
+    for name, value in report["parameters"].items():
+        typer.echo(f"  {name} = {show.value_text(value)}")
+    typer.echo()
+    told(report, project.lake)

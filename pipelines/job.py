@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,11 @@ class Meter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rows: dict[tuple[str, str], int] = {}
+        self._places: dict[str, int] = {}
+
+    def expect(self, nodes: Iterable[str]) -> None:
+        """Tells the nodes that will be seen, in their order."""
+        self._places = {name: place for place, name in enumerate(nodes)}
 
     def add(self, node: str, port: str, rows: int) -> None:
         with self._lock:
@@ -33,8 +38,9 @@ class Meter:
         return self._rows.get((node, port), 0)
 
     def seen(self) -> dict[tuple[str, str], int]:
+        """Records so far by node and port, the nodes in their order."""
         with self._lock:
-            return dict(self._rows)
+            return dict(sorted(self._rows.items(), key=lambda row: self._places.get(row[0][0], 0)))
 
 
 class Stop:

@@ -198,7 +198,7 @@ def _check_composed(
         for part in leaf.parts:
             wrong = list(_wrong_with(part, schema, scope, sandbox))
             for what, fix in wrong:
-                report(part.at, f"{shortened(part.text)} {what}", fix)
+                report(part.at, f"{shortened(part.text)}: {what}", fix)
             sound = sound and not wrong
             if wrong and part.gives == "list":
                 break  # what is wrong inside its loop follows from it

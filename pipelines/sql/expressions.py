@@ -252,12 +252,12 @@ def check_expressions(
         bound = bind(expressions, schema, scope.values, sandbox, scope.now)
     places = places or {}
     for wrong in bound.problems:
-        report(places.get(wrong.name, (wrong.name,)), f"{shortened(expressions[wrong.name])} {wrong.what}", wrong.fix)
+        report(places.get(wrong.name, (wrong.name,)), f"{shortened(expressions[wrong.name])}: {wrong.what}", wrong.fix)
     for name in conditions:
         kind = bound.schema.field(name).type if name in bound.schema.names else pa.bool_()
         if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
             what, fix = NO_CONDITION
-            report(places.get(name, (name,)), f"{shortened(expressions[name])} {what.format(kind)}", fix)
+            report(places.get(name, (name,)), f"{shortened(expressions[name])}: {what.format(kind)}", fix)
     return bound
 
 
