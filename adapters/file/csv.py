@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from adapters.file import infer
+from adapters.file.blocks import BROKEN, Block, Blocks
 from adapters.file.cells import Bad, shown, sift
 from adapters.file.dialect import ONLY_ASCII, Dialect, InvalidRow
 from adapters.file.finding import suffix_of
@@ -21,8 +22,8 @@ from adapters.file.format import File
 from adapters.file.head import SAMPLE_BYTES, Head, Layout, read_head
 from adapters.file.lines import TEXT_BYTES, Fault, Piece, Places, Spans, chunked, cut_text
 from adapters.file.places import line_ends
-from adapters.file.quotes import array
-from adapters.file.ranges import Block, blocks, nominal_ranges, record_start
+from adapters.file.quotes import array, broken_fields
+from adapters.file.ranges import STRADDLING_BYTES, nominal_ranges, record_start
 from adapters.file.source import encoding_of, is_one_split, opened, read_fully, room_of, to_utf8
 from adapters.file.types import arrow_type, duckdb_name
 from pipelines.errors import Invalid, Problem
@@ -64,7 +65,11 @@ class Csv:
         if head.start >= file.size_bytes:
             return []
         ranges = nominal_ranges(head.start, file.size_bytes, node.split_bytes)
-        return [Split([start, stop], stop - start, stop - start) for start, stop in ranges]
+        size = file.size_bytes
+        # a record over the end of its range, if broken, may turn out to be many
+        return [
+            Split([start, stop], min(stop + STRADDLING_BYTES, size) - start, stop - start) for start, stop in ranges
+        ]
 
     def read(self, file: File, part: Json, node: Get, schema: pa.Schema, want: Want) -> Iterator[Chunk]:
         """The records of a byte range."""
@@ -80,7 +85,7 @@ class Csv:
                 reader.seek(start)
                 places = Places(file)
             parser = Parser(dialect, encoding, head.names, schema, places)
-            parts = blocks(reader, start, stop, block_bytes, dialect.quoting, file.name)
+            parts = Blocks(reader, start, stop, block_bytes, dialect.quoting, file.name)
             yield from chunked((parser(block) for block in parts), want)
 
 
@@ -127,10 +132,12 @@ class Parser:
             text = cut_text(to_utf8(block.data[: TEXT_BYTES + 2], self.encoding))
             return Piece(_nothing(self.schema), (Fault(0, text, "quote", f"{where}: {block.fault}"),))
         data = to_utf8(block.data, self.encoding)
-        try:
-            return Piece(self._typed(data))
-        except pa.ArrowInvalid:
-            return self._sifted(Block(data, block.offset))
+        if not block.has_broken:
+            try:
+                return Piece(self._typed(data))
+            except pa.ArrowInvalid:
+                pass  # each record is looked at
+        return self._sifted(replace(block, data=data))
 
     def _typed(self, data: memoryview) -> pa.RecordBatch:
         """The columns, a text in quotes never null, any other field in quotes where it stands for null."""
@@ -165,10 +172,13 @@ class Parser:
         spans = Spans.of(array(block.data), self.dialect.quoting)
         invalid = self._invalid(block.data)
         reasons = {row.number - 1: ("columns", _count(row)) for row in invalid}
-        rest = spans.without(block.data, sorted(reasons)) if invalid else block.data
+        if block.has_broken:
+            places = broken_fields(array(block.data), self.dialect.quoting)
+            reasons |= dict.fromkeys(spans.numbers(places), ("quote", BROKEN))
+        rest = spans.without(block.data, sorted(reasons)) if reasons else block.data
         if len(reasons) == len(spans.starts):
             return Piece(_nothing(self.schema), self._faults(block, spans, reasons))
-        if invalid:
+        if reasons:
             try:
                 return Piece(self._typed(rest), self._faults(block, spans, reasons))
             except pa.ArrowInvalid:

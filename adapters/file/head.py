@@ -8,8 +8,7 @@ import pyarrow as pa
 
 from adapters.file.dialect import Dialect
 from adapters.file.format import File
-from adapters.file.quotes import LINES, Bytes, array, last_end, record_ends
-from adapters.file.ranges import RECORD_LIMIT_BYTES
+from adapters.file.quotes import LINES, RECORD_LIMIT_BYTES, Bytes, array, last_end, record_ends
 from adapters.file.source import UTF8, UTF8_MARK, Reader, read_fully, to_utf8
 from pipelines.errors import Invalid
 from pipelines.records import ROW_ID

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from adapters.file import jsonhead
+from adapters.file.blocks import Block, Blocks
 from adapters.file.format import File
 from adapters.file.infer import settled
 from adapters.file.jsonfaults import Careful
@@ -21,7 +22,7 @@ from adapters.file.lines import TEXT_BYTES, Fault, Piece, Places, Spans, chunked
 from adapters.file.nested import replaced
 from adapters.file.places import line_ends
 from adapters.file.quotes import Quoting, array, last_end
-from adapters.file.ranges import Block, blocks, nominal_ranges, record_start
+from adapters.file.ranges import nominal_ranges, record_start
 from adapters.file.source import (
     UTF8,
     UTF8_MARK,
@@ -88,7 +89,7 @@ class JsonLines:
                 reader.seek(start)
                 places = Places(file)
             size = _block_bytes(_sample(file, node, 1 << 16), want)
-            parts = blocks(reader, start, stop, size, LINES, file.name)
+            parts = Blocks(reader, start, stop, size, LINES, file.name)
             with borrowed(Scope(project=file.path.parent)) as sandbox:
                 parser = Parser(encoding, Careful(schema, sandbox), places)
                 yield from chunked((parser(block) for block in parts), want)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from adapters.file.blocks import Block
 from adapters.file.format import File
 from adapters.file.places import line_ends, lines_before
 from adapters.file.quotes import LINES, NEWLINE, RETURN, Bytes, Quoting, array, record_ends
-from adapters.file.ranges import Block
 from pipelines.node import Chunk, Malformed, Want
 
 TEXT_BYTES = 64 << 10
@@ -84,6 +84,10 @@ class Spans:
         first = data[np.minimum(starts, len(data) - 1)]
         filled = (first != NEWLINE) & (first != RETURN)
         return cls(starts[filled], ends[filled])
+
+    def numbers(self, places: np.ndarray) -> list[int]:
+        """The records that these places are in."""
+        return [int(number) for number in np.unique(np.searchsorted(self.stops, places, side="right"))]
 
     def text(self, data: memoryview, number: int) -> str:
         """A record as it stands, cut at 64 KiB."""

@@ -14,8 +14,16 @@ import numpy as np
 
 NEWLINE, RETURN = 10, 13
 PIECE_BYTES = 1 << 18
+RECORD_LIMIT_BYTES = 32 << 20
+"""Nothing longer is taken for a record: a quote that has no end within that is no quote."""
 Bytes = np.ndarray
 """A one-dimensional array of uint8."""
+
+
+_MAY_FOLLOW = np.zeros((256, 256), bool)
+"""Per delimiter the bytes that stand before an opening and behind a closing quote."""
+_MAY_FOLLOW[:, [NEWLINE, RETURN]] = True
+np.fill_diagonal(_MAY_FOLLOW, val=True)
 
 
 @dataclass(frozen=True)
@@ -70,14 +78,18 @@ def odd_runs(data: Bytes, quoting: Quoting, before: int = NEWLINE) -> Runs:
     if not len(places):
         return Runs(places, places.astype(bool))
     firsts = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-    lengths = np.diff(firsts, append=len(places))
-    odd = (lengths & 1).astype(bool)
-    starts = places[firsts[odd]]
-    ahead = np.where(starts > 0, data[starts - 1], np.uint8(before))
-    opens = (ahead == quoting.delimiter) | (ahead == NEWLINE) | (ahead == RETURN)
+    starts = stops = places
+    if len(firsts) < len(places):
+        lengths = np.diff(firsts, append=len(places))
+        odd = (lengths & 1).astype(bool)
+        starts = places[firsts[odd]]
+        stops = starts + lengths[odd] - 1
+    opens = _MAY_FOLLOW[quoting.delimiter][data[starts - 1]]
+    if len(starts) and starts[0] == 0:
+        opens[0] = _MAY_FOLLOW[quoting.delimiter][before]
     if quoting.escape is not None:
         opens &= ~_escaped(data, quoting.escape)[np.maximum(starts - 1, 0)]
-    return Runs(starts + lengths[odd] - 1, opens)
+    return Runs(stops, opens)
 
 
 def record_ends(data: Bytes, quoting: Quoting, inside: bool = False, before: int = NEWLINE) -> Bytes:
@@ -110,7 +122,7 @@ def last_end(data: Bytes, quoting: Quoting) -> int:
             if not len(settling):
                 window *= 4
                 continue
-            offset = start + int(settling[-1]) + 1
+            offset = start + int(settling[0]) + 1
             part = data[offset:]
         ends = record_ends(part, quoting, before=int(data[offset - 1]) if offset else NEWLINE)
         if len(ends):
@@ -131,9 +143,30 @@ def ends_inside(data: Bytes, quoting: Quoting, inside: bool = False, before: int
     return bool(states[-1]) if len(states) else inside
 
 
+def broken_fields(data: Bytes, quoting: Quoting) -> Bytes:
+    """The places behind closing quotes that a field goes on at; `data` begins with a record."""
+    if quoting.quote is None or not _holds(data, quoting.quote):
+        return np.empty(0, np.int64)
+    runs = odd_runs(data, quoting)
+    behind = runs.ends + 1
+    goes_on = ~_MAY_FOLLOW[quoting.delimiter][data[np.minimum(behind, len(data) - 1)]] & (behind < len(data))
+    if runs.flips[0::2].all() and not goes_on[1::2].any():  # opening and closing by turns
+        return np.empty(0, np.int64)
+    after = runs.states(inside=False)
+    closing = ~after & np.concatenate([[False], after[:-1]])
+    return behind[closing & goes_on]
+
+
+def plain_line_ends(data: Bytes, quoting: Quoting) -> Bytes:
+    """The places behind all line ends, whatever is quoted."""
+    return record_ends(data, replace(quoting, quote=None, escape=None))
+
+
 def first_line_end(data: Bytes, quoting: Quoting) -> int | None:
     """The place behind the first line end, whatever is quoted; None where there is none."""
-    ends = record_ends(data, replace(quoting, quote=None, escape=None))
+    ends = plain_line_ends(data[:PIECE_BYTES], quoting)
+    if not len(ends) or ends[0] >= PIECE_BYTES:  # a line end in the last byte may be the first half of one
+        ends = plain_line_ends(data, quoting)
     return int(ends[0]) if len(ends) else None
 
 

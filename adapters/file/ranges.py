@@ -8,41 +8,28 @@ that has no end within that is no quote.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from adapters.file.format import File
 from adapters.file.quotes import (
     NEWLINE,
-    Bytes,
+    RECORD_LIMIT_BYTES,
     Quoting,
     array,
     ends_inside,
     first_line_end,
-    last_end,
     odd_runs,
     record_ends,
 )
-from adapters.file.source import UTF8, Reader, opened, read_fully, read_into
+from adapters.file.source import UTF8, Reader, opened, read_fully
 
 RANGE_BYTES = 32 << 20
 LEAST_RANGE_BYTES = 4 << 20
 SEVERAL = 4
-RECORD_LIMIT_BYTES = 32 << 20
 WINDOW_BYTES = 1 << 18
-
-
-@dataclass(frozen=True)
-class Block:
-    """Whole records, the first beginning at `offset` of the file; to be used before the next block is asked for.
-
-    `fault` says why the one record is none.
-    """
-
-    data: memoryview
-    offset: int
-    fault: str = ""
+STRADDLING_BYTES = 2 * RECORD_LIMIT_BYTES
+"""So far at most what a range reads reaches over its nominal end."""
 
 
 def nominal_ranges(start: int, size_bytes: int, range_bytes: int) -> list[tuple[int, int]]:
@@ -155,72 +142,7 @@ def _next_record(handle: Reader, file: File, nominal: int, known: Point, quoting
             return int(ends[0])
         if is_all and not ends_inside(data, quoting, known.inside, known.before):
             return file.size_bytes
-        if is_all or window > RECORD_LIMIT_BYTES:  # a quote that is never closed, or a line without end
+        if is_all or window >= STRADDLING_BYTES:  # a quote that is never closed, or a line without end
             end = first_line_end(data[nominal - known.place :], quoting)
             return known.place + len(data) if end is None else nominal + end
         window *= 4
-
-
-def blocks(
-    reader: Reader, offset: int, stop: int | None, block_bytes: int, quoting: Quoting, name: str
-) -> Iterator[Block]:
-    """The records from here to `stop` (None: the end) in blocks of about `block_bytes`, at least one record each."""
-    # one piece of memory for all blocks: a block is gone when the next one is asked for
-    room, held, wanted, is_within_line = memoryview(bytearray(block_bytes)), 0, block_bytes, False
-    while True:
-        left = wanted if stop is None else min(wanted, stop - offset - held)
-        room = _enlarged(room, held, held + left)
-        fresh = _filled(reader, room[held : held + left], name)
-        held += fresh
-        is_last = fresh < left or (stop is not None and offset + held >= stop)
-        if not held:
-            return
-        data = array(room[:held])
-        if is_within_line:  # the rest of one that was too long
-            line_end = first_line_end(data, quoting)
-            end, is_within_line = line_end or held, line_end is None
-        elif end := _whole_records(data, is_last, quoting):
-            yield Block(room[:end], offset)
-        elif is_last or held > RECORD_LIMIT_BYTES:
-            line_end = first_line_end(data, quoting)
-            end, is_within_line = line_end or held, line_end is None and not is_last
-            yield Block(room[:end], offset, _endless(is_last, quoting, data))
-        else:
-            wanted = held
-            continue
-        room[: held - end] = room[end:held].tobytes()
-        offset, held = offset + end, held - end
-        wanted = max(block_bytes - held, block_bytes // 4, 1)
-
-
-def _whole_records(data: Bytes, is_last: bool, quoting: Quoting) -> int:
-    """Where the whole records at the front end; 0 where there are none. The last one of all needs no line end."""
-    end = last_end(data, quoting)
-    return len(data) if is_last and not ends_inside(data[end:], quoting) else end
-
-
-def _enlarged(room: memoryview, held: int, size: int) -> memoryview:
-    """Room for `size` bytes that begins with the same ones."""
-    if size <= len(room):
-        return room
-    larger = memoryview(bytearray(size))
-    larger[:held] = room[:held]
-    return larger
-
-
-def _filled(reader: Reader, room: memoryview, name: str) -> int:
-    """How many bytes came; fewer than there is room for only at the end."""
-    place = 0
-    while place < len(room):
-        count = read_into(reader, room[place:], name)
-        if not count:
-            break
-        place += count
-    return place
-
-
-def _endless(is_last: bool, quoting: Quoting, data: Bytes) -> str:
-    limit = f"within {RECORD_LIMIT_BYTES >> 20} MiB"
-    if not ends_inside(data, quoting):
-        return f"the line does not end {limit}"
-    return "a quote opens here that is never closed" if is_last else f"a quote opens here that is not closed {limit}"

@@ -180,7 +180,35 @@ def test_a_quote_that_is_never_closed_takes_its_line_and_no_other() -> None:
 def test_stray_quotes_are_plain_characters_and_need_no_declaring() -> None:
     read = Read(HOSTILE, path="stray_quotes.csv", split_bytes=10)
 
-    assert read.column("size") == ['5" pipe', '3" pipe', 'a "quoted" word', "xy"]
+    assert read.column("size") == ['5" pipe', '3" pipe', 'a "quoted" word']
+
+
+def test_a_field_that_goes_on_behind_its_closing_quote_sets_its_record_aside() -> None:
+    read = Read(HOSTILE, path="stray_quotes.csv")
+
+    assert read.column("id") == [1, 2, 3]
+    assert [bad[1:] for bad in read.malformed] == [
+        ("quote", '4,"x"y', "stray_quotes.csv line 5: a field goes on behind its closing quote")
+    ]
+
+
+def test_a_quote_left_open_does_not_swallow_the_records_up_to_the_next_quote() -> None:
+    read = Read(HOSTILE, path="quote_left_open.csv")
+
+    assert read.column("id") == [1, 3, 4, 5, 7]
+    assert read.rows[-1]["name"] == "g\nh"
+    assert [bad[1:] for bad in read.malformed] == [
+        (
+            "quote",
+            '2,"b',
+            "quote_left_open.csv line 3: a quote opens here that is left open: the next one stands within a field",
+        ),
+        (
+            "quote",
+            '6,"f',
+            "quote_left_open.csv line 7: a quote opens here that is left open: the next one stands within a field",
+        ),
+    ]
 
 
 def test_without_a_quote_character_quotes_are_plain_characters(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.file.blocks import Blocks
 from adapters.file.dialect import Dialect
 from adapters.file.format import File
 from adapters.file.lines import Spans
 from adapters.file.places import line_ends, lines_before
 from adapters.file.quotes import Quoting, array, ends_inside, last_end, record_ends
-from adapters.file.ranges import blocks, nominal_ranges, record_start
+from adapters.file.ranges import nominal_ranges, record_start
 from adapters.file.source import opened
 
 COMMA, QUOTE, BACKSLASH = 44, 34, 92
@@ -84,7 +85,7 @@ def test_blocks_hold_every_byte_once(
         start, stop = (record_start(file, place, 0, quoting) for place in nominal)
         with opened(file, "utf-8") as reader:
             reader.seek(start)
-            for block in blocks(reader, start, stop, block_bytes, quoting, file.name):
+            for block in Blocks(reader, start, stop, block_bytes, quoting, file.name):
                 assert block.offset == len(found)
                 found += bytes(block.data)
 
@@ -118,7 +119,7 @@ def test_a_line_that_is_too_long_is_one_fault_and_the_rest_is_read(tmp_path: Pat
     file = written(tmp_path, b"1,a\n2," + b"x" * (70 << 20) + b"\n3,b\n")
 
     with opened(file, "utf-8") as reader:
-        parts = blocks(reader, 0, None, 1 << 20, Quoting(COMMA, QUOTE), file.name)
+        parts = Blocks(reader, 0, None, 1 << 20, Quoting(COMMA, QUOTE), file.name)
         found = [(bytes(block.data[:4]), block.fault) for block in parts]
 
     assert found == [
