@@ -123,7 +123,7 @@ def test_records_for_which_where_cannot_be_computed_are_set_aside(tmp_path: Path
 def test_a_condition_that_does_not_bind_is_a_problem_of_its_field(tmp_path: Path) -> None:
     write(tmp_path, "id\n1\n")
 
-    with pytest.raises(Invalid, match=r"where: expression 'idd = 1' .*idd"):
+    with pytest.raises(Invalid, match=r"where: expression 'idd = 1'.*idd"):
         Read(tmp_path, path="data.csv", where="idd = 1")
     with pytest.raises(Invalid, match="cursor: there is no column 'at'"):
         Read(tmp_path, path="data.csv", cursor="at")
