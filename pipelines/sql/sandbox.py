@@ -167,7 +167,10 @@ class Prepared:
         return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=self.schema)
 
     def _run(self) -> pa.Table:
-        return self._connection.sql(f'EXECUTE "{self._name}"').to_arrow_table()
+        try:
+            return self._connection.sql(f'EXECUTE "{self._name}"').to_arrow_table()
+        except UnicodeDecodeError as fault:  # DuckDB cuts a value that it quotes, perhaps within a character
+            raise duckdb.ConversionException("a value cannot be converted") from fault
 
     def close(self) -> None:
         """Frees the plan; it is made anew where the statement is used once more."""

@@ -274,3 +274,14 @@ def test_the_sandbox_reaches_neither_files_nor_extensions_nor_settings(query: st
     for each in (sandbox, sandbox.careful):
         with pytest.raises(duckdb.Error):
             each.connection.execute(query)
+
+
+def test_a_fault_whose_message_duckdb_cuts_within_a_character_is_a_reject_like_any_other() -> None:
+    schema = pa.schema([("text", pa.string())])
+    batch = pa.record_batch([pa.array(["é" * 23, '"}'])], schema=schema)
+    evaluator = Evaluator({"json": "('{\"a\":\"' || text)::JSON"}, schema, scope(), Sandbox())
+
+    found = evaluator(batch)
+
+    assert [fault.row for fault in found.faults] == [0]
+    assert found.columns.column(0).to_pylist()[1] == '{"a":""}'
