@@ -54,6 +54,7 @@ WORDS: tuple[tuple[str, str, str], ...] = (
     (r"flow|depth|nesting", "values are nested too deep", "nest less"),
 )
 TAB = ("a tab is used to indent", "indent with spaces")
+UNCLOSED = ("a `[` or `{` is not closed", "end it with `]` or `}`")
 AFTER_QUOTE = ("something stands after a quoted value", "put all of the value inside the quotes")
 
 
@@ -68,6 +69,9 @@ def syntax_problem(fault: yaml.YAMLError, path: str, text: str, shift: int) -> P
     what, fix = _words(said)
     if mark is None:
         return Problem(path, 0, 0, f"not YAML: {what}", fix)
+    if "expected node content" in said and not "".join(lines[mark.line :]).strip() and "".join(lines).strip():
+        last = max(number for number, line in enumerate(lines) if line.strip())
+        return Problem(path, last + 1, 1, f"not YAML: {UNCLOSED[0]}: {lines[last].strip()[:60]}", UNCLOSED[1])
     shown = lines[mark.line] if mark.line < len(lines) else ""
     if shown[mark.column : mark.column + 1] == "\t" and not shown[: mark.column].strip():
         what, fix = TAB
