@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -22,6 +21,7 @@ NEEDED = (
     "rich",
     "PyYAML",
     "tenacity",
+    "great-expectations",
 )
 LEAST_FREE_BYTES = 1 << 30
 
@@ -44,8 +44,6 @@ def findings() -> Iterator[Finding]:
         version if sys.version_info >= (3, 11) else "install Python 3.11 or newer",
     )
     yield from map(_package, NEEDED)
-    quality = importlib.util.find_spec("great_expectations") is not None
-    yield Finding("great-expectations", quality, "" if quality else "pip install great-expectations")
     yield _room(Path.cwd())
     yield _writable(Path.cwd())
 

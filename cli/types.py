@@ -19,8 +19,10 @@ def nodes(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from pipelines.documentation import first_sentence
-    from pipelines.registry import node_types
+    from pipelines.registry import broken, node_types
 
+    for problem in broken().values():
+        typer.echo(str(problem), err=True)
     rows = [[name, kind.category, first_sentence(kind)] for name, kind in node_types().items()]
     if as_json:
         show.document([dict(zip(("type", "category", "does"), row, strict=True)) for row in rows])

@@ -15,7 +15,7 @@ from importlib import metadata
 from types import ModuleType
 
 from pipelines.environment import Connection
-from pipelines.errors import Bug, Invalid
+from pipelines.errors import Bug, Invalid, Problem
 from pipelines.node import Get, Node, Post, Start, Transform
 
 TRANSFORMS = "processflow.transforms"
@@ -39,15 +39,48 @@ def adapters() -> tuple[str, ...]:
 
 @cache
 def _adapter(name: str) -> ModuleType:
-    return importlib.import_module(_modules("adapters", ADAPTERS)[name])
+    return _imported(f"adapter {name!r}", _modules("adapters", ADAPTERS)[name])
+
+
+def _imported(who: str, path: str) -> ModuleType:
+    """A module of ours or of a stranger, whose fault must not look like one of ours."""
+    try:
+        return importlib.import_module(path)
+    except Exception as fault:  # a stranger's module may raise anything
+        what = f"{who}: its module {path} cannot be imported ({fault})"
+        raise Invalid(Problem("", 0, 0, what, "mend or uninstall the package it comes from")) from fault
+
+
+@cache
+def broken() -> dict[str, Problem]:
+    """The node types and adapters that cannot be imported, by name, and why."""
+    found: dict[str, Problem] = {}
+    for name in _modules("transforms", TRANSFORMS):
+        try:
+            node_type(name)
+        except Invalid as fault:
+            found[name] = fault.problems[0]
+    for name in adapters():
+        try:
+            _adapter(name)
+        except Invalid as fault:
+            found[name] = fault.problems[0]
+    return found
 
 
 @cache
 def names() -> tuple[str, ...]:
     """The names of all node types, sorted, transforms first; imports the adapters, not their drivers."""
     verbs = list(_modules("transforms", TRANSFORMS))
-    ends = [f"{name}.{end.lower()}" for name in adapters() for end in ("Get", "Post") if hasattr(_adapter(name), end)]
+    ends = [f"{name}.{end.lower()}" for name in adapters() for end in ("Get", "Post") if _has(name, end)]
     return (*verbs, *ends)
+
+
+def _has(adapter: str, end: str) -> bool:
+    try:
+        return hasattr(_adapter(adapter), end)
+    except Invalid:  # told by `broken`, and where a flow uses it
+        return False
 
 
 @cache
@@ -59,7 +92,7 @@ def node_type(name: str) -> type[Node]:
         if found is not None:
             return _checked(name, found)
     elif not dot and name in _modules("transforms", TRANSFORMS):
-        module = importlib.import_module(_modules("transforms", TRANSFORMS)[name])
+        module = _imported(f"node type {name!r}", _modules("transforms", TRANSFORMS)[name])
         return _checked(name, _only_node(name, module))
     close = get_close_matches(name, names(), 1)
     fix = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names())}"
@@ -67,8 +100,8 @@ def node_type(name: str) -> type[Node]:
 
 
 def node_types() -> dict[str, type[Node]]:
-    """All node types by name."""
-    return {name: node_type(name) for name in names()}
+    """All node types by name, but for those that are broken."""
+    return {name: node_type(name) for name in names() if name not in broken()}
 
 
 def connection_type(adapter: str) -> type[Connection] | None:
