@@ -231,6 +231,18 @@ def _starts_by_hand_have_no_records(flow: Flow, broken: Collection[str]) -> Iter
                 yield Fault(at, what, "take from a get, or start the flow by a webhook")
 
 
+def _gets_read_by_themselves(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
+    """A get begins with the flow; only one that fetches for each record (`takes_records`) may take from another node."""
+    for spec in flow.nodes.values():
+        if not isinstance(spec.config, Get) or getattr(spec.config, "takes_records", False):
+            continue
+        for at, link in located_links(spec):
+            source = flow.nodes.get(link.node)
+            if source is not None and not isinstance(source.config, Start):
+                what = f'node "{spec.name}": takes from "{source.name}", but a {spec.type} takes no records'
+                yield Fault(at, what, f"write `from: start`, and `after: {source.name}` where it is to wait for that")
+
+
 def _brings_records(start: Start) -> bool:
     return any(isinstance(trigger, (Webhook, Kafka)) for trigger in getattr(start, "on", ()))
 
@@ -258,5 +270,6 @@ RULES: tuple[Callable[[Flow, Collection[str]], Iterator[Fault]], ...] = (
     _no_circles,
     _all_are_reached,
     _starts_by_hand_have_no_records,
+    _gets_read_by_themselves,
     _disabled_ones_pass_nothing,
 )
