@@ -16,7 +16,7 @@ FIELDS = {
     "city": "customer.address.city",
     "first_sku": "lines[1].sku",
     "lines": "len(lines)",
-    "total": "list_sum(list_transform(lines, x -> x.quantity * x.price))",
+    "total": "list_sum(list_transform(lines, lambda x: x.quantity * x.price))",
 }
 COLUMNS = {
     "order_id": "BIGINT",

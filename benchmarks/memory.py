@@ -11,7 +11,7 @@ from benchmarks.projects import COMMAND, orders_csv, project
 
 
 def measure(folder: Path, runs: int, scale: float) -> None:
-    for rows in (1_000_000, 10_000_000, 50_000_000):
+    for rows in (1_000_000, 10_000_000, 200_000_000):
         made = project(folder / "memory", "bulk", flow())
         orders_csv(made.folder / "orders.csv", int(rows * scale))
         size = (made.folder / "orders.csv").stat().st_size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -22,8 +22,8 @@ DATE = re.compile(r"\d{4}-[01]\d-[0-3]\d")
 TIME = re.compile(r"\d{4}-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]\d\d(:?\d\d)?)?")
 
 
-def infer(lines: Iterable[bytes]) -> dict[str, pa.DataType]:
-    """The type of each key of the records in some lines; null where no line has a value."""
+def infer(lines: Iterable[bytes], declared: Collection[str] = ()) -> dict[str, pa.DataType]:
+    """The type of each key of the records in some lines; null where no line has a value, or the type is declared."""
     found: dict[str, pa.DataType] = {}
     for line in lines:  # a bounded sample
         try:
@@ -32,7 +32,7 @@ def infer(lines: Iterable[bytes]) -> dict[str, pa.DataType]:
             continue
         if isinstance(record, dict):
             for name, value in record.items():
-                kind = kind_of(value, 1)
+                kind = pa.null() if name in declared else kind_of(value, 1)
                 found[name] = common(found[name], kind) if name in found else kind
     return found
 

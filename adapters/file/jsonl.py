@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from adapters.file.get import Get
 
 LINES = Quoting(0, None, returns_end=False)
-SAMPLE_BYTES = 1 << 20
+SAMPLE_BYTES = 1 << 18
 SAMPLED_FILES = 8
 LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES = 1 << 16, 8 << 20
 
@@ -58,7 +58,7 @@ class JsonLines:
         kinds: dict[str, pa.DataType] = {}
         for file in files[:: max(len(files) // SAMPLED_FILES, 1)]:
             sample = _sample(file, node, SAMPLE_BYTES)
-            for name, kind in jsonhead.infer(bytes(sample).split(b"\n")).items():
+            for name, kind in jsonhead.infer(bytes(sample).split(b"\n"), declared).items():
                 kinds[name] = jsonhead.common(kinds[name], kind) if name in kinds else kind
         twins = jsonhead.twins(list(kinds))
         if twins and not node.columns:
