@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cli import connections, flows, query, run, runs, types
+from cli import connections, flows, positions, query, run, runs, types
 from pipelines.errors import FlowError, Invalid
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ COMMANDS: tuple[tuple[str, Callable[..., object], str], ...] = (
 for name, command, says in COMMANDS:
     app.command(name, short_help=says)(command)
 app.add_typer(runs.app, name="runs", short_help="What ran: a list, or one run whole")
+app.add_typer(positions.app, name="positions", short_help="Where a flow's sources go on reading")
 app.add_typer(types.app, name="nodes", short_help="Node types, their pages, the flow file's JSON Schema")
 app.add_typer(connections.app, name="connections", short_help="The systems that an environment knows")
 

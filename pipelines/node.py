@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from pipelines.errors import Invalid
 from pipelines.model import Model
 
 if TYPE_CHECKING:
@@ -214,6 +215,15 @@ class Get(Node):
     def later(self, one: Json, other: Json) -> Json:
         """The position that has both behind it. Associative and commutative; None is neutral."""
         return one if other is None else other
+
+    def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
+        """The position with which the next run reads the cursor's values from `first` on (up to `last`, and the one
+        after that goes on from `then`).
+
+        Raises:
+            Invalid: this source has no cursor, or the value is none of its.
+        """
+        raise Invalid("it reads by no cursor; `positions reset` lets it read from the beginning")
 
 
 @dataclass(frozen=True)

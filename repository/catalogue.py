@@ -15,6 +15,8 @@ from repository.store import Store
 
 Json = Any
 RUNNING = "running"
+BY_HAND = "by hand"
+"""Stands for the run in positions that a person has set."""
 SILENT_SECONDS = 60.0
 """A run of another machine whose owner has said nothing for so long is taken for dead."""
 
@@ -62,15 +64,8 @@ class Catalogue:
             "parameters": dict(parameters or {}),
             **_owned(owner or this_process()),
         }
-        same = (runs.c.flow == flow, runs.c.environment == environment, runs.c.status == RUNNING)
         with self._store.writing() as connection:
-            other = connection.execute(sa.select(runs).where(*same)).mappings().first()
-            if other is not None:
-                raise Unavailable(
-                    f"flow {flow!r} is already running in environment {environment!r}: run {other['run']} since "
-                    f"{other['started'].isoformat(timespec='seconds')}, process {other['owner_pid']} on "
-                    f"{other['owner_host']}; wait for its end, or cancel it"
-                )
+            _refuse_while_running(connection, flow, environment)
             connection.execute(sa.insert(runs).values(values))
 
     def end_run(self, run: str, report: Mapping[str, Json], moved: Mapping[str, Json] | None = None) -> bool:
@@ -119,12 +114,35 @@ class Catalogue:
         with self._store.reading() as connection:
             return {row.node: row.position for row in connection.execute(wanted)}
 
+    def position_lines(self, flow: str | None = None, environment: str | None = None) -> list[Line]:
+        """Every position with the run that left it and when, by flow and node."""
+        wanted = sa.select(positions).order_by(positions.c.environment, positions.c.flow, positions.c.node)
+        for column, value in ((positions.c.flow, flow), (positions.c.environment, environment)):
+            wanted = wanted if value is None else wanted.where(column == value)
+        with self._store.reading() as connection:
+            return [{**row, "at": row["at"].isoformat()} for row in connection.execute(wanted).mappings()]
+
+    def set_position(self, flow: str, environment: str, node: str, position: Json) -> None:
+        """Lets a source go on reading from another place.
+
+        Raises:
+            Unavailable: a run of the flow is in progress: its end would move the position again.
+        """
+        with self._store.writing() as connection:
+            _refuse_while_running(connection, flow, environment)
+            _move(connection, (environment, flow, node), position, BY_HAND, datetime.now(UTC))
+
     def forget_positions(self, flow: str, environment: str, nodes: Sequence[str] | None = None) -> int:
-        """Lets the flow's sources (or just these nodes) begin anew; how many had a position."""
+        """Lets the flow's sources (or just these nodes) begin anew; how many had a position.
+
+        Raises:
+            Unavailable: a run of the flow is in progress: its end would move the positions again.
+        """
         where = [positions.c.flow == flow, positions.c.environment == environment]
         if nodes is not None:
             where.append(positions.c.node.in_(nodes))
         with self._store.writing() as connection:
+            _refuse_while_running(connection, flow, environment)
             return connection.execute(sa.delete(positions).where(*where)).rowcount
 
     def dead_runs(self, now: datetime | None = None, owner: Owner | None = None) -> list[str]:
@@ -207,6 +225,17 @@ class Catalogue:
         if text is None:
             raise Invalid(f"flow {flow!r} has no version {version!r} in this catalogue")
         return str(text)
+
+
+def _refuse_while_running(connection: sa.Connection, flow: str, environment: str) -> None:
+    same = (runs.c.flow == flow, runs.c.environment == environment, runs.c.status == RUNNING)
+    other = connection.execute(sa.select(runs).where(*same)).mappings().first()
+    if other is not None:
+        raise Unavailable(
+            f"flow {flow!r} is already running in environment {environment!r}: run {other['run']} since "
+            f"{other['started'].isoformat(timespec='seconds')}, process {other['owner_pid']} on "
+            f"{other['owner_host']}; wait for its end, or cancel it"
+        )
 
 
 def _move(connection: sa.Connection, place: tuple[str, str, str], position: Json, run: str, at: datetime) -> None:

@@ -18,7 +18,7 @@ from adapters.file.format import File, Format
 from adapters.file.jsonl import JsonLines
 from adapters.file.parquet import Parquet
 from adapters.file.ranges import RANGE_BYTES
-from adapters.file.sieve import Sieve, packed_schema, united, unpacked_schema
+from adapters.file.sieve import Sieve, cursor_value, packed_schema, united, unpacked_schema
 from adapters.file.types import arrow_type
 from pipelines import node
 from pipelines.errors import Invalid, Problem, Unavailable
@@ -26,7 +26,8 @@ from pipelines.node import Chunk, Example, Json, Report, Schemas, Split, SplitPl
 from pipelines.scope import Scope
 from pipelines.sql.expressions import Expression, check_expressions, used_columns
 from pipelines.sql.sandbox import borrowed
-from pipelines.tables.relation import Names, as_list, suggestion
+from pipelines.tables import positions
+from pipelines.tables.relation import Names, as_list, is_number, suggestion
 
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 READERS: dict[str, Format] = {"csv": Csv(), "jsonl": JsonLines(), "parquet": Parquet()}
@@ -216,6 +217,8 @@ class Get(node.Get):
             for split in self.reader([file]).splits(file, self)
         ]
         reached = seen.later(position, seen.read_all(new)) if self.once else position
+        if after and "until" in after:
+            reached = after["then"]
         return SplitPlan(tuple(splits), reached, self._note(files, new))
 
     def _also(self, files: Sequence[File], scope: Scope) -> str:
@@ -261,6 +264,16 @@ class Get(node.Get):
 
     def later(self, one: Json, other: Json) -> Json:
         return seen.later(one, other)
+
+    def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
+        if self.cursor is None:
+            return super().position_at(scope, first, last, then)
+        whole = self._whole(find(scope.project, self.path))
+        if whole is None or self.cursor not in whole.names:
+            raise Invalid(f"cursor {self.cursor!r}: its type cannot be known, no file has it")
+        kind = whole.field(self.cursor).type
+        since, until = [None if text is None else cursor_value(text, kind, self.cursor) for text in (first, last)]
+        return {"cursor": positions.set_back(since, until, then, is_number(kind))}
 
 
 def _declared(name: str, text: str) -> pa.DataType:

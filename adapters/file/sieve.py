@@ -57,6 +57,12 @@ class Sieve:
         """The records above the last position; at it, those whose key was not seen."""
         column = batch.column(self.cursor)
         last = restored(self.after["at"], column.type)
+        if positions.includes_its_value(self.after):
+            from_there = pc.greater_equal(column, last)
+            if "until" in self.after:
+                upto = pc.less_equal(column, restored(self.after["until"], column.type))
+                from_there = pc.and_(from_there, upto)
+            return pc.fill_null(from_there, False)
         above = pc.fill_null(pc.greater(column, last), False)
         if not self.key or "keys" not in self.after:
             return above
@@ -72,7 +78,7 @@ class Sieve:
         return [list(key) for key in zip(*columns, strict=True)]
 
     def _position(self, batch: pa.RecordBatch) -> Json:
-        if self.cursor is None or not batch.num_rows:
+        if self.cursor is None or not batch.num_rows or "until" in (self.after or {}):
             return None
         column = batch.column(self.cursor)
         most = pc.max(column)
@@ -147,6 +153,14 @@ def kept(value: pa.Scalar) -> Json:
 def restored(value: Json, kind: pa.DataType) -> pa.Scalar:
     """The value that `kept` took."""
     return pa.scalar(value).cast(kind)
+
+
+def cursor_value(text: str, kind: pa.DataType, cursor: str) -> Json:
+    """A value that a person wrote, as positions keep it."""
+    try:
+        return kept(pa.scalar(text).cast(kind))
+    except pa.ArrowException as fault:
+        raise Invalid(f"cursor {cursor!r} is {kind}, and {text!r} is none") from fault
 
 
 def packed_schema(schema: pa.Schema) -> str:

@@ -116,11 +116,32 @@ class TableGet(Get):
             if reach.bulk is not None:
                 spans.insert(0, (reach.bulk.to_json(), after is None))
             found = None if reach.position is None else {**reach.position, "of": of}
+            if after and "until" in after:
+                found = after["then"]
             return SplitPlan(tuple(reader.splits(self, spans)), found, note)
 
     def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
         with self.reader(scope) as reader:
             yield from reader.read(self, split, schema, scope, want)
+
+    def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
+        if self.cursor is None:
+            return super().position_at(scope, first, last, then)
+        with self.reader(scope) as reader:
+            column = self._column(reader, self.cursor, self.values(scope))
+            first, last = [self._cursor_value(reader, column, text) for text in (first, last)]
+        position = positions.set_back(first, last, then, is_number(column.type))
+        return {**position, "of": [(self.table or "").casefold(), self.cursor.casefold()]}
+
+    def _cursor_value(self, reader: Reader, column: Column, text: str | None) -> Json:
+        """A value that a person wrote, as positions keep it."""
+        if text is None:
+            return None
+        value = positions.number_of(text) if is_number(column.type) else text
+        if value is None:
+            raise Invalid(f"cursor {column.name!r} holds numbers, and {text!r} is none")
+        kept = reader.rows(f"SELECT {reader.capture(reader.restore('$__value', column))}", {"__value": value})
+        return positions.packed(kept[0][0])
 
     def values(self, scope: Scope) -> dict[str, object]:
         """What the parameters of `where` and `query` are bound to."""
@@ -193,9 +214,12 @@ class TableGet(Get):
         missing = reader.rows(nulls, values)[0][0]
         note = f"{missing} records without {column.name} are not read" if missing else ""
         if after:
-            sign = ">=" if keys else ">"
+            sign = ">=" if keys or positions.includes_its_value(after) else ">"
             conditions.append(f"{cursor} {sign} {reader.restore('$__after', column)}")
             values["__after"] = positions.unpacked(after["at"])
+            if "until" in after:
+                conditions.append(f"{cursor} <= {reader.restore('$__until', column)}")
+                values["__until"] = positions.unpacked(after["until"])
         found = " AND ".join(conditions) or "true"
         highest = f"SELECT {reader.capture(f'max({cursor})')} FROM {place.sql} WHERE {found}"
         at = reader.rows(highest, values)[0][0]

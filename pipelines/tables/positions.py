@@ -1,6 +1,8 @@
 """Where a read by cursor goes on: the highest value read and, where a key is declared, the keys seen at that value.
 
-A position is `{"at": value, "keys": [[…], …], "number": bool, "of": [table, column]}`. One run reads the records above the last position up to
+A position is `{"at": value, "keys": [[…], …], "number": bool, "of": [table, column]}`; set by hand for a backfill it has
+`again` (the records of its own value are read), perhaps `until` (the last value to read) and `then` (the position that
+holds afterwards). One run reads the records above the last position up to
 the highest value there is when it is planned. Records that share a boundary value but arrive later are told apart by
 their keys, so that each is read exactly once; without a key, what arrives later at the boundary value is not seen.
 """
@@ -29,13 +31,26 @@ def unpacked(value: Json) -> object:
     return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value
 
 
+def number_of(text: str) -> int | float | None:
+    """A number that a person wrote; None: it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def later(one: Json, other: Json) -> Json:
     """The position that has both behind it."""
     if one is None or other is None:
         return one if other is None else other
     if one["at"] == other["at"]:
         keys = {repr(key): key for key in [*one.get("keys", ()), *other.get("keys", ())]}
-        return {**one, "keys": [keys[name] for name in sorted(keys)]}
+        whole = {**one, "keys": [keys[name] for name in sorted(keys)]}
+        return {name: value for name, value in whole.items() if name != "again"}
     return max(one, other, key=_rank)
 
 
@@ -86,7 +101,8 @@ def reach(after: Json, at: Json, keys: Sequence[Json] | None, number: bool) -> R
     """
     last = after["at"] if after else None
     if keys is None:
-        return Reach(Span(above=last, upto=at), (), {"at": at, "number": number})
+        edges = (Span(at=last),) if includes_its_value(after) else ()
+        return Reach(Span(above=last, upto=at), edges, {"at": at, "number": number})
     known = after.get("keys") if after else None
     if after and known is None:  # the last run knew of no key: whatever had this value then has been read
         if last == at:
@@ -97,8 +113,19 @@ def reach(after: Json, at: Json, keys: Sequence[Json] | None, number: bool) -> R
         new = [key for key in keys if repr(key) not in seen]
         edges = (Span(at=at, only=new),) if new else ()
         return Reach(None, edges, _position(at, [*known, *new], number))
-    ties = () if known is None else (Span(at=last, without=known),)
+    ties = () if known is None else (Span(at=last, without=known or None),)
     return Reach(Span(above=last, below=at), (*ties, Span(at=at, only=keys)), _position(at, keys, number))
+
+
+def set_back(first: Json, last: Json, then: Json, number: bool) -> Json:
+    """The position of a backfill: from `first` on, and where there is a `last`, up to that and then on from `then`."""
+    found = {"at": first, "number": number, "keys": [], "again": True}
+    return found if last is None else {**found, "until": last, "then": then}
+
+
+def includes_its_value(position: Json) -> bool:
+    """Whether the records with the position's own value are to be read, all of them: so it was set by hand."""
+    return bool(position and position.get("again"))
 
 
 def _position(at: Json, keys: Sequence[Json], number: bool) -> Json:

@@ -1,0 +1,115 @@
+"""Where a flow's sources go on reading: shown, forgotten, or set back so that the next run reads a range again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.prepare import Request, check_flow
+from pipelines.errors import Invalid
+from pipelines.node import Get
+from pipelines.scope import Scope
+from repository.catalogue import Catalogue
+
+Line = dict[str, Any]
+
+
+def shown(request: Request, catalogue: Catalogue) -> list[Line]:
+    """A line for each get of the flow, and for each position whose node the flow no longer has."""
+    gets, _ = _gets(request)
+    kept = {line["node"]: line for line in catalogue.position_lines(_name(request), request.environment)}
+    names = dict.fromkeys([*gets, *kept])
+    return [_line(name, gets.get(name), kept.get(name)) for name in names]
+
+
+def reset(request: Request, catalogue: Catalogue, node: str | None = None) -> int:
+    """Lets one get, or all, read from the beginning in the next run; how many had a position.
+
+    Raises:
+        Unavailable: the flow is running.
+    """
+    flow = _name(request)
+    if node is not None and node not in catalogue.positions(flow, request.environment):
+        _get(request, node)
+    return catalogue.forget_positions(flow, request.environment, None if node is None else [node])
+
+
+def set_back(request: Request, catalogue: Catalogue, node: str, first: str, last: str | None = None) -> Line:
+    """Lets a get read its cursor's values from `first` on; with `last`, up to that, and from where it is now afterwards.
+
+    Raises:
+        Invalid: the node is no get, has no cursor, or has read nothing that a range could be a part of.
+        Unavailable: the flow is running.
+    """
+    flow = _name(request)
+    get, scope = _get(request, node)
+    now = catalogue.positions(flow, request.environment).get(node)
+    if last is not None and isinstance(now, dict):
+        now = _without_backfill(now)
+    if last is not None and now is None:
+        raise Invalid(f"node {node!r} has no position yet: its next run reads everything; run the flow first")
+    try:
+        position = get.position_at(scope, first, last, now)
+    except Invalid as fault:
+        raise Invalid(f"node {node!r}: {fault}") from fault
+    catalogue.set_position(flow, request.environment, node, position)
+    return next(one for one in shown(request, catalogue) if one["node"] == node)
+
+
+def told(position: Any) -> str:
+    """A position in a few words."""
+    if position is None:
+        return "at the beginning"
+    if not isinstance(position, Mapping):
+        return str(position)
+    parts = []
+    if "files" in position:
+        parts.append(f"{len(position['files']):,} files read")
+    cursor = position.get("cursor", position)
+    if "until" in cursor:
+        parts.append(f"from {_value(cursor)} to {cursor['until']}, then {told(cursor['then'])}")
+    elif cursor.get("again"):
+        parts.append(f"from {_value(cursor)} on")
+    elif "at" in cursor:
+        parts.append(f"behind {_value(cursor)}")
+    return ", ".join(parts) or str(dict(position))
+
+
+def _value(cursor: Mapping[str, Any]) -> str:
+    value = cursor["at"]
+    return f"0x{value['bytes']}" if isinstance(value, dict) else str(value)
+
+
+def _without_backfill(position: dict[str, Any]) -> Any:
+    """Where a get stands without the backfill that was set for it and not yet run."""
+    cursor = position.get("cursor", position)
+    return cursor["then"] if isinstance(cursor, dict) and "until" in cursor else position
+
+
+def _line(name: str, get: Get | None, kept: Line | None) -> Line:
+    position = kept["position"] if kept else None
+    return {
+        "node": name,
+        "in_flow": get is not None,
+        "reads": told(position),
+        "run": kept["run"] if kept else None,
+        "at": kept["at"] if kept else None,
+        "position": position,
+    }
+
+
+def _name(request: Request) -> str:
+    return check_flow(request).flow.name
+
+
+def _gets(request: Request) -> tuple[dict[str, Get], Scope]:
+    examined = check_flow(request)
+    specs = examined.flow.nodes.values()
+    return {spec.name: spec.config for spec in specs if isinstance(spec.config, Get)}, examined.scope
+
+
+def _get(request: Request, node: str) -> tuple[Get, Scope]:
+    gets, scope = _gets(request)
+    if node not in gets:
+        raise Invalid(f"flow {request.flow!r} has no get {node!r}; there are: {', '.join(gets) or 'none'}")
+    return gets[node], scope
