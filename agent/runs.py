@@ -16,7 +16,6 @@ from agent.report import Report, plain_values, report
 from pipelines import journal
 from pipelines.drive import drive
 from pipelines.errors import Bug, Cancelled, Failed, FlowError, Unavailable
-from pipelines.facts import Facts
 from pipelines.job import Job, Watch
 from pipelines.lean import importing_beam
 from pipelines.node import Post
@@ -129,14 +128,12 @@ def finish(job: Job, catalogue: Catalogue, about: dict[str, Any], fault: BaseExc
         fault=fault,
         cancelled=isinstance(fault, Cancelled),
     )
-    planned = [journal.load_planned(job, phase) for phase in range(job.plan.phases)]
-    moved = gather(job, [*(Facts(positions=one["positions"]) for one in planned if one), facts]).positions
     lake.commit(job.tap_plan.root, done, facts.pieces)
     is_done = done["status"] in ("done", "done_with_rejects")
     for station in job.plan.posts():
         if isinstance(station.spec.config, Post) and not is_done:
             station.spec.config.sweep(job.scope, job.token(station.name))
-    catalogue.end_run(job.scope.run, done, moved if is_done else {})
+    catalogue.end_run(job.scope.run, done, facts.positions if is_done else {})
     shutil.rmtree(job.scope.staging, ignore_errors=True)
     return done
 

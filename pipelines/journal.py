@@ -26,11 +26,14 @@ def write(path: Path, value: Any, *, durable: bool = False) -> None:
 
 
 def read(path: Path) -> Any | None:
-    """What was written, or None."""
+    """What was written, or None; None too where a power cut left what was not durable in pieces."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - the run's own folder
+        try:
+            return pickle.load(file)  # noqa: S301 - the run's own folder
+        except (EOFError, pickle.UnpicklingError):
+            return None
 
 
 def save_job(job: Job) -> None:

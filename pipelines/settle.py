@@ -20,10 +20,11 @@ from pipelines.retry import attempts
 def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     """Settles a phase and gives the splits of the next. Called again after a crash it goes on where it was."""
     known = journal.load_phase(job, phase)
-    whole = known or gather(job, facts)
+    planned = None if known or job.is_dry else journal.load_planned(job, phase)
+    whole = known or gather(job, [Facts(positions=planned["positions"] if planned else {}), *facts])
     findings = _findings(job, phase, whole)
     if known is None and not job.is_dry:
-        whole.pieces.extend(_noted(job, findings))
+        whole.pieces.extend(_noted(job, planned["notes"] if planned else [], findings))
         journal.save_phase(job, phase, whole)
     _check_balance(job, phase, whole)
     _check_thresholds(job, phase, whole)
@@ -33,6 +34,8 @@ def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
         if station.phase == phase and not job.is_dry and _is_staged(station):
             spills.extend(_publish(job, phase, station, whole).spills)
     earlier = [spill for before in range(phase) for spill in _spills_of(job, before)]
+    if phase + 1 == job.plan.phases:
+        return []
     return [*spilled_splits([*earlier, *spills], job, phase + 1), *begin(job, phase + 1)]
 
 
@@ -118,9 +121,11 @@ def _findings(job: Job, phase: int, whole: Facts) -> list[tuple[Station, Finding
     ]
 
 
-def _noted(job: Job, findings: Sequence[tuple[Station, Finding]]) -> list[Plain]:
-    """Every finding as a transaction of the data log."""
+def _noted(job: Job, notes: Sequence[Sequence[str]], findings: Sequence[tuple[Station, Finding]]) -> list[Plain]:
+    """What gets said of what they would read, and every finding, as transactions of the data log."""
     tap = job.open_tap(job.tap_plan)
+    for node, note in notes:
+        tap.transaction(node, "planned", note=note)
     for station, finding in findings:
         what = "rule held" if finding.passed else "rule broken"
         tap.transaction(

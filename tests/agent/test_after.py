@@ -13,6 +13,7 @@ from agent.prepare import Request
 from agent.runs import Execute, run
 from pipelines.drive import drive
 from pipelines.errors import Invalid
+from repository.query import rows as query
 from tests.agent.projects import project, run_here
 
 FLOW = """flow: reload
@@ -54,3 +55,15 @@ def test_a_get_is_no_place_for_records_to_go(tmp_path: Path) -> None:
     assert 'node "whole": takes from "fresh", but a sqlite.get takes no records; write `from: start`' in str(
         found.value
     )
+
+
+def test_what_a_get_says_of_what_it_will_read_is_in_the_transaction_log(tmp_path: Path) -> None:
+    made = project(tmp_path, FLOW, {"environments/local.yaml": ENVIRONMENT, "fresh.csv": "id,n\n2,20\n"})
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop, shop:
+        shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, n INTEGER)")
+
+    run_here(made, "reload")
+    run_here(made, "reload")
+
+    notes = query(made.lake, "SELECT node, details->>'note' AS note FROM transactions WHERE what = 'planned'")
+    assert [note["note"] for note in notes if note["node"] == "fresh"]

@@ -146,8 +146,10 @@ def test_a_flow_runs_once_at_a_time(tmp_path: Path) -> None:
     first = subprocess.Popen([COMMAND, "run", "night"], cwd=tmp_path, stdout=subprocess.DEVNULL)
     while not Catalogue(made.catalogue_url).runs(status="running") and first.poll() is None:
         time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it holds still, so that the other finds it running
 
     second = processflow(tmp_path, "run", "night")
+    first.send_signal(signal.SIGCONT)
     first.wait(60)
 
     assert second.returncode == 3
