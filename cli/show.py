@@ -17,7 +17,7 @@ import typer
 GAP = "  "
 NARROWEST = 16
 """No column is folded below this; a table that would need it is shown record by record."""
-LEDGER_COLUMNS = ("node", "type", "in>", "out>", "filtered>", "rejected>", "delivered>", "seconds>")
+LEDGER_COLUMNS = ("node", "type", "in>", "out>", "filtered>", "rejected>", "merged>", "delivered>", "seconds>")
 
 
 def document(value: Any) -> None:
@@ -142,11 +142,14 @@ def ledger_rows(nodes: Mapping[str, Mapping[str, Any]]) -> Iterable[list[object]
             sum(node["out"].values()),
             node["filtered"] or None,
             node["rejected"] or None,
+            node.get("merged") or None,
             node["delivered"] if is_post else None,
             f"{node['seconds']:.3f}",
         ]
         if set(node["out"]) - {"out"}:
-            yield from ([f"  .{port}", None, None, rows, None, None, None, None] for port, rows in node["out"].items())
+            yield from (
+                [f"  .{port}", None, None, rows, None, None, None, None, None] for port, rows in node["out"].items()
+            )
 
 
 def plain(value: object) -> object:

@@ -83,7 +83,8 @@ def logged(here: Project) -> dict[tuple[str, str], Counter[int]]:
 def ledger_is_right(made: Made, report: dict[str, Any]) -> None:
     nodes = report["nodes"]
     for node in nodes.values():
-        assert node["in"] + node["created"] == sum(node["out"].values()) + node["filtered"] + node["rejected"]
+        left = sum(node["out"].values()) + node["filtered"] + node["rejected"] + node.get("merged", 0)
+        assert node["in"] + node["created"] == left
     assert {name: node["rejected"] for name, node in nodes.items()} == {name: made.rejected[name] for name in nodes}
     assert {name: node["filtered"] for name, node in nodes.items()} == {
         name: made.filtered.get(name, 0) for name in nodes
