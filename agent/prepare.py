@@ -106,7 +106,7 @@ def prepare(request: Request, now: datetime | None = None) -> Prepared:
     flow, checked, scope = examined.flow, examined.checked, examined.scope
     sandbox = Sandbox.borrow(scope)
     try:
-        planned = plan(flow, checked.inputs, checked.outputs, scope, sandbox)
+        planned = plan(flow, checked.inputs, checked.outputs, scope, sandbox, checked.named_inputs)
     finally:
         sandbox.give_back()
     return Prepared(flow, examined.text, checked, scope, planned)
@@ -145,13 +145,14 @@ def job_of(
     positions: Mapping[str, object],
     watch: Watch | None = None,
     gathering: Gathering | None = None,
+    started: datetime | None = None,
 ) -> Job:
     """The job of a prepared flow, with a name and a folder of its own."""
     from repository.lake import open_tap  # not wanted where flows are only checked
 
     watch = watch or Watch()
     watch.meter.expect(prepared.plan.stations)
-    run = run_id(prepared.scope.now)
+    run = run_id(started or prepared.scope.now)
     staging = project.staging(run)
     scope = replace(prepared.scope, run=run, staging=staging)
     snapshots = {
@@ -176,4 +177,5 @@ def job_of(
         scope.environment.runner.workers,
         watch,
         gathering,
+        started=started,
     )

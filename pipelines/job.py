@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 
 from pipelines.errors import Cancelled
-from pipelines.facts import Facts
+from pipelines.facts import Facts, Plain
 from pipelines.node import Json
 from pipelines.plan import Plan
 from pipelines.scope import Scope
@@ -81,6 +82,8 @@ class Watch:
     """What ended the run: engines hand on only its text."""
     partial: list[Facts] = field(default_factory=list)
     """What was done in a phase that did not end."""
+    spills: list[Plain] = field(default_factory=list)
+    """What phases have spilled so far, for runs without a journal."""
 
     @contextmanager
     def faults(self) -> Iterator[None]:
@@ -127,6 +130,10 @@ class Job:
     workers: int = 2
     watch: Watch = field(default_factory=Watch)
     gathering: Gathering | None = None
+    entries: Mapping[str, str] = field(default_factory=dict)
+    """Records of an earlier run that enter here: per node an Arrow IPC file of them, with their row ids."""
+    started: datetime | None = None
+    """When it began, where that is not the moment that `now()` gives."""
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "watch": None, "gathering": None}
@@ -144,6 +151,11 @@ class Job:
     def is_dry(self) -> bool:
         """Whether nothing may reach a target: previews and tests."""
         return self.gathering is not None
+
+    @property
+    def began(self) -> datetime:
+        """When it began."""
+        return self.started or self.scope.now
 
     def token(self, node: str) -> str:
         """What names the publication of a post in this run, to its target."""

@@ -11,16 +11,18 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.align import align
+from pipelines.entering import enter
 from pipelines.errors import Bug, Failed
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
-from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Writer
+from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Wide, Writer
 from pipelines.plan import Station
 from pipelines.reading import read_split
 from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
 from pipelines.retry import attempts
 from pipelines.sql.sandbox import Sandbox
 from pipelines.tap import Tap
+from pipelines.wide import Intake, work
 from pipelines.wire import SpillWriter, read_spill
 
 Forward = Callable[[str, str, pa.RecordBatch], None]
@@ -54,11 +56,36 @@ class Program:
             for batch in read_spill(Path(split["path"])):
                 self.push(split["node"], split["port"], batch)
             return
+        if split["kind"] == "into":
+            enter(self, split)
+            return
+        if split["kind"] == "wide":
+            self._work(self.job.plan.stations[split["node"]], split)
+            return
         station = self._here[split["node"]]
         for batch in read_split(self.job, station, split, self.facts, self._tap, self.reject):
             self.emit(station, "out", batch)
             if self.job.gathering is not None and self.job.gathering.is_full():
                 return
+
+    def _work(self, station: Station, split: Plain) -> None:
+        """Works what a wide node has taken, and lets what comes of it leave."""
+        config, counts = station.spec.config, self.facts.ledger.of(station.name)
+        started = time.perf_counter()
+        taken, batches = work(self.job, station, split, self._sandbox)
+        left = 0
+        for batch in batches:
+            counts.seconds += time.perf_counter() - started
+            left += batch.num_rows
+            self.emit(station, "out", batch)
+            self.job.watch.stop.heed()
+            started = time.perf_counter()
+        counts.pending -= taken
+        if isinstance(config, Wide) and config.keeps_records:
+            counts.filtered += taken - left
+        else:
+            counts.merged += taken
+            counts.created += left
 
     def push(self, node: str, port: str, batch: pa.RecordBatch) -> None:
         """Gives a batch that left (node, port) to the stations here that take from there."""
@@ -70,7 +97,8 @@ class Program:
         """Runs a station over one batch, with row ids, and pushes on what comes of it."""
         self.job.watch.stop.heed()
         opened = self._open(station)
-        batch = align(batch, opened.schema, opened.meets_by_place)
+        if opened.intake is None:
+            batch = align(batch, opened.schema, opened.meets_by_place)
         self.facts.ledger.link(node, port, station.name, batch.num_rows)
         counts = self.facts.ledger.of(station.name)
         counts.taken += batch.num_rows
@@ -78,7 +106,7 @@ class Program:
         if self.job.gathering is not None:
             self.job.gathering.take(station.name, "in", without_ids(batch))
         started = time.perf_counter()
-        outcome = opened.call(batch)
+        outcome = opened.call(batch, node, port)
         counts.seconds += time.perf_counter() - started
         self.apply(station, batch, outcome)
 
@@ -125,6 +153,8 @@ class Program:
             started = time.perf_counter()
             if opened.writer is not None:
                 self.facts.parts[name] = list(opened.writer.close())
+            elif opened.intake is not None:
+                self.facts.spills.extend(opened.intake.close())
             elif (whole := getattr(opened.step, "close", None)) is not None:
                 self.facts.whole[name] = list(whole())
             self.facts.ledger.of(name).seconds += time.perf_counter() - started
@@ -189,6 +219,7 @@ class Opened:
         self.schema = station.schema.append(pa.field(ROW_ID, pa.int64(), nullable=False))
         self.step: Step | None = None
         self.writer: Writer | None = None
+        self.intake: Intake | None = None
         self._job = job
         self._station = station
         self._tap = tap
@@ -196,6 +227,8 @@ class Opened:
         self.meets_by_place = isinstance(config, Transform) and config.meets_by_place()
         if isinstance(config, Transform):
             self.step = config.open(station.schema, job.scope, sandbox)
+        elif isinstance(config, Wide):
+            self.intake = Intake(station, job, sandbox)
         elif isinstance(config, Post) and job.is_dry:
             self.step = passes
         elif isinstance(config, Post):
@@ -205,8 +238,11 @@ class Opened:
             raise Bug(f"node {station.name!r}: a {station.spec.type} takes no records")
         self._with_ids = self.writer is not None and isinstance(config, Post) and config.keeps_ids
 
-    def call(self, batch: pa.RecordBatch) -> Outcome:
-        """The outcome of one batch; an unavailable target is asked again as the node's retry policy says."""
+    def call(self, batch: pa.RecordBatch, node: str, port: str) -> Outcome:
+        """The outcome of one batch that left (node, port); an unavailable target is asked again as the policy says."""
+        if self.intake is not None:
+            self.intake.put(node, port, batch)
+            return Outcome(pending=batch.num_rows)
         if self.step is not None:
             return self.step(without_ids(batch))
         if self.writer is None:
@@ -267,5 +303,5 @@ def spilled_splits(spills: list[Plain], job: Job, phase: int) -> Iterator[Plain]
         (node, port): True for node, port, target in job.plan.links() if job.plan.stations[target].phase == phase
     }
     for spill in spills:
-        if (spill["node"], spill["port"]) in links and spill["rows"]:
+        if "wide" not in spill and (spill["node"], spill["port"]) in links and spill["rows"]:
             yield {"kind": "spill", "node": spill["node"], "port": spill["port"], "path": spill["path"]}

@@ -19,6 +19,8 @@ class Counts:
     """Records that left, per port; `rejected` is not among them."""
     filtered: int = 0
     rejected: int = 0
+    merged: int = 0
+    """Records that went into others, as of a group into its sum."""
     pending: int = 0
     """Records staged, of which the target has not yet told the outcome."""
     delivered: int = 0
@@ -27,7 +29,7 @@ class Counts:
     seconds: float = 0.0
 
     def add(self, other: Counts) -> None:
-        for name in ("taken", "created", "filtered", "rejected", "pending", "delivered", "batches"):
+        for name in ("taken", "created", "filtered", "rejected", "merged", "pending", "delivered", "batches"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds += other.seconds
         for port, rows in other.out.items():
@@ -41,6 +43,7 @@ class Counts:
             "out": dict(self.out),
             "filtered": self.filtered,
             "rejected": self.rejected,
+            "merged": self.merged,
             "pending": self.pending,
             "delivered": self.delivered,
             "batches": self.batches,
@@ -123,11 +126,12 @@ def imbalances(
 def _node_imbalances(name: str, counts: Counts, pending: bool) -> Iterator[str]:
     before = counts.taken + counts.created
     out = sum(counts.out.values())
-    after = out + counts.filtered + counts.rejected + counts.pending
+    after = out + counts.filtered + counts.rejected + counts.merged + counts.pending
     if before != after:
         yield (
             f"node {name!r}: {counts.taken} in + {counts.created} created is not "
             f"{out} out + {counts.filtered} filtered + {counts.rejected} rejected"
+            + (f" + {counts.merged} merged" if counts.merged else "")
             + (f" + {counts.pending} without an answer" if counts.pending else "")
             + f"; {abs(before - after)} records are {'missing' if before > after else 'too many'}"
         )

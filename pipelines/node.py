@@ -1,9 +1,10 @@
 """What a node type is: the contracts that every transform and adapter, ours or a stranger's, is written against.
 
-A node type is a frozen model whose docstrings document its fields, and one of four kinds:
+A node type is a frozen model whose docstrings document its fields, and one of five kinds:
 
 * `Start`      the one entry
 * `Transform`  a function of a batch: `open(...)` gives a `Step` for one worker thread
+* `Wide`       needs records together: says by what they are parted, and the SELECT over a part
 * `Get`        reads: `plan` cuts what is to be read into splits with row-id room, `read` gives a split's chunks
 * `Post`       delivers: `open` gives a `Writer` for one worker thread; what is staged shows only after `publish`
 
@@ -140,6 +141,31 @@ class Transform(Node):
         return False
 
 
+class Wide(Node):
+    """Needs records together that lie apart: all of a key, or all there are.
+
+    Its records are spilled to files, by partitions of the key; each partition is worked out of core by one SELECT of
+    DuckDB, when all have arrived. What leaves begins a phase of its own.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("",)
+    keeps_records: ClassVar[bool] = False
+    """Whether what leaves are records that came (sort, dedupe), or records made of them (aggregate, join)."""
+    keeps_order: ClassVar[bool] = False
+    """Whether the order of the SELECT's rows means something."""
+
+    @abstractmethod
+    def partition_by(self, name: str, schemas: Mapping[str, pa.Schema]) -> tuple[str, ...] | None:
+        """SQL over the columns of the input `name` whose values tell its partition; None: all in one."""
+
+    @abstractmethod
+    def query(self, schemas: Mapping[str, pa.Schema], scope: Scope, sandbox: Sandbox) -> str:
+        """The SELECT over the inputs' relations; gives the columns that leave, then the row id, `ROW_ID`.
+
+        A relation is called as its input, `input` where that has no name, and has its columns and `ROW_ID`.
+        """
+
+
 @dataclass(frozen=True)
 class Want:
     """What the rest of the flow asks of a source."""
@@ -211,6 +237,14 @@ class Get(Node):
     @abstractmethod
     def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
         """The records of a split, by ascending ordinal; `schema` is what `check` gave, or the wanted columns of it."""
+
+    def parse(self, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+        """The records of texts that an earlier run could not read, as they read today; ordinals are places in `texts`.
+
+        Raises:
+            Invalid: its records cannot be read from their text alone.
+        """
+        raise Invalid("its records cannot be read from their text alone; let it read its source again")
 
     def later(self, one: Json, other: Json) -> Json:
         """The position that has both behind it. Associative and commutative; None is neutral."""

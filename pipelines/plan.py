@@ -11,7 +11,7 @@ from pipelines.align import unify
 from pipelines.errors import Invalid
 from pipelines.flow import Flow, Link, NodeSpec, RejectPolicy, Retry
 from pipelines.language.flowlinks import live, order
-from pipelines.node import Get, Post, Transform
+from pipelines.node import Get, Node, Post, Transform, Wide
 from pipelines.records import rejected_schema
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
@@ -28,6 +28,8 @@ class Station:
     """Per port, `rejected` included."""
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Per port the nodes that take from it."""
+    named_inputs: Mapping[str, pa.Schema] = field(default_factory=dict)
+    """Of a wide node: per input its columns."""
     idle: Mapping[Link, pa.Schema] = field(default_factory=dict)
     """Its links from nodes that do not run: their columns stay, null in every record."""
     phase: int = 0
@@ -55,7 +57,8 @@ class Plan:
 
     @property
     def phases(self) -> int:
-        return 1 + max((station.phase for station in self.stations.values()), default=0)
+        last = [station.phase + isinstance(station.spec.config, Wide) for station in self.stations.values()]
+        return 1 + max(last, default=0)
 
     def gets(self) -> list[Station]:
         return [station for station in self.stations.values() if isinstance(station.spec.config, Get)]
@@ -79,9 +82,10 @@ def plan(
     outputs: Mapping[str, Mapping[str, pa.Schema | None]],
     scope: Scope,
     sandbox: Sandbox,
+    named_inputs: Mapping[str, Mapping[str, pa.Schema | None]] | None = None,
 ) -> Plan:
-    """The plan of a checked flow; `inputs` and `outputs` are the schemas that the check carried along."""
-    planned = lay(flow, inputs, outputs)
+    """The plan of a checked flow; inputs and outputs are the schemas that the check carried along."""
+    planned = name_inputs(lay(flow, inputs, outputs), named_inputs or {})
     for each_pass in (number_sources, number_phases, keep_snapshots):
         planned = each_pass(planned, flow)
     return carry_schemas(prune_columns(planned, sandbox), scope)
@@ -103,6 +107,16 @@ def lay(
         }
         stations[station.name] = replace(station, links=_links(flow, station, stations), idle=idle)
     return Plan(flow.name, flow.version, stations, flow.settings.batch_rows)
+
+
+def name_inputs(planned: Plan, named: Mapping[str, Mapping[str, pa.Schema | None]]) -> Plan:
+    """What each input of a wide node brings, by its name."""
+    changes: dict[str, Mapping[str, object]] = {}
+    for name, station in planned.stations.items():
+        if isinstance(station.spec.config, Wide):
+            schemas = {into: schema for into, schema in named.get(name, {}).items() if schema is not None}
+            changes[name] = {"named_inputs": schemas or {"": station.schema}}
+    return _replaced(planned, changes)
 
 
 def _station(
@@ -140,13 +154,18 @@ def number_sources(planned: Plan, flow: Flow) -> Plan:
     return _replaced(planned, {name: {"number": number} for name, number in numbers.items()})
 
 
+def ends_phase(config: Node) -> bool:
+    """Whether everything must have arrived at a node before anything leaves it."""
+    return isinstance(config, Wide) or (isinstance(config, Post) and config.staged)
+
+
 def number_phases(planned: Plan, flow: Flow) -> Plan:
     """What follows a staged post, or must wait for another node to end, runs in a later phase."""
     phases: dict[str, int] = {}
     before: dict[str, list[tuple[str, int]]] = {name: [] for name in planned.stations}
     for node, _port, target in planned.links():
         config = planned.stations[node].spec.config
-        before[target].append((node, int(isinstance(config, Post) and config.staged)))
+        before[target].append((node, int(ends_phase(config))))
     for name in planned.stations:
         waits = [(node, 1) for node in planned.stations[name].spec.after if node in planned.stations]
         phases[name] = max((phases[node] + step for node, step in [*before[name], *waits]), default=0)

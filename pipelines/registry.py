@@ -16,7 +16,7 @@ from types import ModuleType
 
 from pipelines.environment import Connection
 from pipelines.errors import Bug, Invalid, Problem
-from pipelines.node import Get, Node, Post, Start, Transform
+from pipelines.node import Get, Node, Post, Start, Transform, Wide
 
 TRANSFORMS = "processflow.transforms"
 ADAPTERS = "processflow.adapters"
@@ -128,6 +128,6 @@ def _classes(module: ModuleType) -> Iterator[type[Node]]:
 
 
 def _checked(name: str, found: type[Node]) -> type[Node]:
-    if not issubclass(found, (Start, Transform, Get, Post)):
-        raise Bug(f"{name}: {found!r} is none of Start, Transform, Get, Post")
+    if not issubclass(found, (Start, Transform, Wide, Get, Post)):
+        raise Bug(f"{name}: {found!r} is none of Start, Transform, Wide, Get, Post")
     return found

@@ -15,6 +15,7 @@ from pipelines.plan import Station
 from pipelines.quality.findings import Finding, WholeRules
 from pipelines.reading import begin
 from pipelines.retry import attempts
+from pipelines.wide import wide_splits
 
 
 def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
@@ -33,10 +34,13 @@ def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     for station in job.plan.posts():
         if station.phase == phase and not job.is_dry and _is_staged(station):
             spills.extend(_publish(job, phase, station, whole).spills)
+    job.watch.spills.extend(spills)
     earlier = [spill for before in range(phase) for spill in _spills_of(job, before)]
+    held = job.watch.spills if job.is_dry else [*earlier, *spills]
     if phase + 1 == job.plan.phases:
         return []
-    return [*spilled_splits([*earlier, *spills], job, phase + 1), *begin(job, phase + 1)]
+    wide = wide_splits(spills, job, phase)
+    return [*wide, *spilled_splits(held, job, phase + 1), *begin(job, phase + 1)]
 
 
 def gather(job: Job, facts: Sequence[Facts]) -> Facts:

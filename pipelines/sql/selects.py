@@ -1,0 +1,74 @@
+"""What wide nodes share when they make their SELECT: columns that must be there, measures spelled out, orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from pipelines.errors import Invalid
+from pipelines.node import Report
+from pipelines.scope import Scope
+from pipelines.sql.literals import name_of
+from pipelines.sql.parsed import parse
+from pipelines.sql.sandbox import Sandbox
+from pipelines.sql.wording import explained
+
+if TYPE_CHECKING:
+    from pipelines.node import Wide
+
+
+def columns_there(names: Iterable[str], schema: pa.Schema, at: tuple[str, ...], report: Report) -> bool:
+    """Whether all these columns are there; reports those that are not."""
+    missing = [name for name in names if name not in schema.names]
+    for name in missing:
+        close = get_close_matches(name, schema.names, 1)
+        fix = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(schema.names)}"
+        report(at, f"no column {name!r}", fix)
+    return not missing
+
+
+def order_of(names: Iterable[str], *, turned: bool = False) -> str:
+    """What stands behind ORDER BY: `-` before a name, or `turned`, sorts from the largest down; nulls last."""
+    ways = [(name.removeprefix("-"), name.startswith("-") != turned) for name in names]
+    return ", ".join(f"{name_of(name)} {'DESC' if down else 'ASC'} NULLS LAST" for name, down in ways)
+
+
+def spelled(expressions: Mapping[str, str], schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> dict[str, str]:
+    """Expressions with parameters and the run's start put in as constants."""
+    found = parse(expressions.values(), sandbox)
+    return {name: each.spelled(schema, scope.values, scope.now) for name, each in zip(expressions, found, strict=True)}
+
+
+def described_or_reported(
+    config: Wide,
+    schemas: Mapping[str, pa.Schema],
+    scope: Scope,
+    sandbox: Sandbox,
+    report: Report,
+    at: tuple[str, ...],
+    expressions: Mapping[str, str],
+) -> pa.Schema | None:
+    """The columns that a wide node gives, or None where its expressions do not bind: each is reported at its place."""
+    from pipelines.wide import described
+
+    columns = [name for schema in schemas.values() for name in schema.names]
+    is_sound = True
+    for (name, _), each in zip(expressions.items(), parse(expressions.values(), sandbox), strict=True):
+        wrong = [(each.what, each.fix)] if each.what else list(each.missing(scope.values))
+        for what, fix in wrong:
+            report((*at, name), what, fix)
+            is_sound = False
+    if not is_sound:
+        return None
+    try:
+        return described(config, schemas, config.query(schemas, scope, sandbox), sandbox)
+    except duckdb.Error as fault:
+        what, fix = explained(str(fault), columns)
+        report(at, what, fix)
+    except Invalid as fault:
+        report(at, str(fault))
+    return None

@@ -1,0 +1,68 @@
+"""A DuckDB that works on more than memory holds: over spilled files, within a limit, in a folder of the run's own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from pipelines.errors import Failed, Unavailable
+from pipelines.sql.wording import one_line
+from pipelines.wire import read_spill
+
+LEAST_BYTES = 128 << 20
+
+
+class Workbench:
+    """One DuckDB for one thread. Reads relations of spilled batches; spills what it cannot hold into `folder`."""
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._connection = duckdb.connect(
+            str(folder / f"workbench-{uuid.uuid4().hex}.duckdb"),
+            config={
+                "threads": 1,
+                "memory_limit": f"{max(limit_bytes, LEAST_BYTES)}B",
+                "temp_directory": str(folder),
+                "autoload_known_extensions": False,
+                "autoinstall_known_extensions": False,
+            },
+        )
+        self._connection.execute(
+            "SET GLOBAL TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true"
+        )
+
+    def relation(self, name: str, paths: Sequence[Path], schema: pa.Schema) -> int:
+        """Makes the batches of some files a relation, read where they lie; how many rows it has."""
+        batches = [batch for path in paths for batch in read_spill(path)]
+        table = pa.Table.from_batches(batches, schema)
+        self._connection.register(name, table)
+        return int(table.num_rows)
+
+    def batches(self, query: str, rows: int, *, keeps_order: bool = False) -> Iterator[pa.RecordBatch]:
+        """What a SELECT gives, in batches of at most so many rows. Ordered results are laid down first, to be bounded.
+
+        Raises:
+            Failed: a value cannot be computed, or the result outgrows the memory that is allowed.
+            Unavailable: there is no room for what is spilled.
+        """
+        try:
+            if keeps_order:
+                self._connection.execute(f"CREATE OR REPLACE TABLE __ordered AS {query}")
+                query = "SELECT * FROM __ordered"
+            yield from self._connection.sql(query).to_arrow_reader(rows)
+        except duckdb.OutOfMemoryException as fault:
+            raise Failed(
+                f"{one_line(str(fault))}; raise the environment's memory_bytes, or narrow the records"
+            ) from fault
+        except duckdb.IOException as fault:
+            raise Unavailable(one_line(str(fault))) from fault
+        except duckdb.Error as fault:
+            raise Failed(one_line(str(fault))) from fault
+
+    def close(self) -> None:
+        """Ends it; its files go with the run's folder."""
+        self._connection.close()

@@ -1,0 +1,194 @@
+"""How records come together that lie apart: spilled by partitions, and each partition worked by one SELECT."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.align import align
+from pipelines.errors import Bug
+from pipelines.facts import Plain
+from pipelines.job import Job
+from pipelines.node import Wide
+from pipelines.plan import Station
+from pipelines.records import ROW_ID
+from pipelines.sql.literals import name_of
+from pipelines.sql.sandbox import Sandbox
+from pipelines.sql.workbench import Workbench
+from pipelines.wire import SpillWriter
+
+PARTITIONS = 16
+HELD_BYTES, HELD_BATCHES = 16 << 20, 4
+"""What a worker holds per input before it spills: so many bytes, or full batches."""
+SPLIT_BYTES, SPLIT_BATCHES = 64 << 20, 16
+"""Partitions that are smaller together share a split."""
+RELATION = "input"
+"""What the relation of an input without a name is called."""
+
+
+def relation_of(name: str) -> str:
+    return name or RELATION
+
+
+def with_row_id(schema: pa.Schema) -> pa.Schema:
+    return schema.append(pa.field(ROW_ID, pa.int64(), nullable=False))
+
+
+class Intake:
+    """The taking half of a wide node in one worker thread: spills records by partition."""
+
+    def __init__(self, station: Station, job: Job, sandbox: Sandbox) -> None:
+        self._station = station
+        self._job = job
+        self._ports = {
+            name: _Port(station, name, schema, job, sandbox) for name, schema in station.named_inputs.items()
+        }
+
+    def put(self, node: str, port: str, batch: pa.RecordBatch) -> None:
+        """Takes a batch that left (node, port), with row ids."""
+        for link in self._station.spec.inputs:
+            if (link.node, link.port) == (node, port):
+                self._ports[link.into].put(batch)
+
+    def close(self) -> list[Plain]:
+        """The spilled files."""
+        return [spill for port in self._ports.values() for spill in port.close()]
+
+
+class _Port:
+    def __init__(self, station: Station, name: str, schema: pa.Schema, job: Job, sandbox: Sandbox) -> None:
+        config = station.spec.config
+        if not isinstance(config, Wide):
+            raise Bug(f"node {station.name!r} is not wide")
+        by = config.partition_by(name, station.named_inputs)
+        self._node, self._name, self._job = station.name, name, job
+        self._schema = with_row_id(schema)
+        self._numbers = sandbox.prepare(f"(hash({', '.join(by)}) % {PARTITIONS})::TINYINT AS p", schema) if by else None
+        self._held: list[pa.RecordBatch] = []
+        self._held_bytes = self._held_rows = 0
+        self._spills: dict[int, SpillWriter] = {}
+
+    def put(self, batch: pa.RecordBatch) -> None:
+        aligned = align(batch, self._schema)
+        self._held.append(aligned)
+        self._held_bytes += aligned.nbytes
+        self._held_rows += aligned.num_rows
+        if self._held_bytes >= HELD_BYTES or self._held_rows >= HELD_BATCHES * self._job.plan.batch_rows:
+            self._spill()
+
+    def close(self) -> Iterator[Plain]:
+        self._spill()
+        for partition, spill in self._spills.items():
+            spill.close()
+            yield {
+                "wide": self._node,
+                "input": self._name,
+                "partition": partition,
+                "path": str(spill.path),
+                "rows": spill.rows,
+                "bytes": spill.path.stat().st_size,
+            }
+
+    def _spill(self) -> None:
+        if not self._held:
+            return
+        batch = pa.concat_batches(self._held)
+        self._held, self._held_bytes, self._held_rows = [], 0, 0
+        for partition, rows in self._parts(batch):
+            self._writer(partition).write(rows)
+
+    def _parts(self, batch: pa.RecordBatch) -> Iterable[tuple[int, pa.RecordBatch]]:
+        if self._numbers is None:
+            return [(0, batch)]
+        numbers = self._numbers(batch.drop_columns([ROW_ID])).column(0).to_numpy(zero_copy_only=False)
+        order = np.argsort(numbers, kind="stable")
+        ends = np.cumsum(np.bincount(numbers, minlength=PARTITIONS))
+        sorted_rows = batch.take(pa.array(order))
+        return [
+            (partition, sorted_rows.slice(start, end - start))
+            for partition, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
+            if end > start
+        ]
+
+    def _writer(self, partition: int) -> SpillWriter:
+        if partition not in self._spills:
+            name = f"{self._node}.{self._name}.{partition}.{uuid.uuid4().hex}.arrow"
+            self._spills[partition] = SpillWriter(self._job.scope.staging / "wide" / name)
+        return self._spills[partition]
+
+
+def wide_splits(spills: Iterable[Plain], job: Job, phase: int) -> Iterator[Plain]:
+    """The splits that work what wide nodes of a phase took: partitions, small ones together; at least one a node."""
+    found: dict[str, dict[int, list[Plain]]] = {}
+    for spill in spills:
+        if "wide" in spill and job.plan.stations[spill["wide"]].phase == phase:
+            found.setdefault(spill["wide"], {}).setdefault(spill["partition"], []).append(spill)
+    for name, station in job.plan.stations.items():
+        if isinstance(station.spec.config, Wide) and station.phase == phase:
+            for parts in _together(found.get(name, {}), SPLIT_BATCHES * job.plan.batch_rows):
+                weight = sum(spill["bytes"] for spill in parts)
+                paths: dict[str, list[str]] = {}
+                for spill in parts:
+                    paths.setdefault(spill["input"], []).append(spill["path"])
+                yield {"kind": "wide", "node": name, "paths": paths, "weight": weight}
+
+
+def _together(partitions: Mapping[int, list[Plain]], most_rows: int) -> Iterator[list[Plain]]:
+    held: list[Plain] = []
+    for _, spills in sorted(partitions.items()):
+        size = sum(spill["bytes"] for spill in (*held, *spills))
+        rows = sum(spill["rows"] for spill in (*held, *spills))
+        if held and (size > SPLIT_BYTES or rows > most_rows):
+            yield held
+            held = []
+        held = [*held, *spills]
+    if held or not partitions:
+        yield held
+
+
+def work(job: Job, station: Station, split: Plain, sandbox: Sandbox) -> tuple[int, Iterator[pa.RecordBatch]]:
+    """How many records a split holds, and what leaves the node for them, with row ids."""
+    config = station.spec.config
+    if not isinstance(config, Wide):
+        raise Bug(f"node {station.name!r} is not wide")
+    limit = job.scope.environment.runner.memory_bytes // (2 * max(job.workers, 1))
+    bench = Workbench(job.scope.staging / "workbench", limit)
+    taken = sum(
+        bench.relation(
+            relation_of(name), [Path(path) for path in sorted(split["paths"].get(name, ()))], with_row_id(schema)
+        )
+        for name, schema in station.named_inputs.items()
+    )
+    query = config.query(station.named_inputs, job.scope, sandbox)
+    return taken, _given(bench, query, job, station, config)
+
+
+def _given(bench: Workbench, query: str, job: Job, station: Station, config: Wide) -> Iterator[pa.RecordBatch]:
+    schema = with_row_id(station.outputs["out"])
+    try:
+        for batch in bench.batches(query, job.plan.batch_rows, keeps_order=config.keeps_order):
+            if batch.num_rows:
+                yield align(batch, schema)
+    finally:
+        bench.close()
+
+
+def described(config: Wide, schemas: Mapping[str, pa.Schema], query: str, sandbox: Sandbox) -> pa.Schema:
+    """The columns that a wide node's SELECT gives, without the row id; DuckDB's errors are the caller's to explain."""
+    con = sandbox.connection.cursor()
+    try:
+        for name, schema in schemas.items():
+            con.register(relation_of(name), with_row_id(schema).empty_table())
+        found = con.sql(query).to_arrow_table().schema
+    finally:
+        con.close()
+    return pa.schema([field for field in found if field.name != ROW_ID])
+
+
+def column(name: str) -> str:
+    """A column's name as SQL has it."""
+    return name_of(name)
