@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import journal
+from pipelines.entering import entry_splits
 from pipelines.errors import Bug, Unavailable
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
@@ -50,8 +51,9 @@ def plan_splits(job: Job, phase: int) -> tuple[list[Plain], dict[str, object], l
     splits: list[Plain] = []
     positions: dict[str, object] = {}
     notes: list[tuple[str, str]] = []
+    splits.extend(entry_splits(job, phase))
     for station in job.plan.gets():
-        if station.phase != phase:
+        if station.phase != phase or station.name in job.entries:
             continue
         get = _get(station)
         if job.gathering is not None and station.name in job.gathering.given:
