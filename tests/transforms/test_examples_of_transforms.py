@@ -7,15 +7,22 @@ import pkgutil
 import pytest
 
 import transforms
-from pipelines.conformance import NodeConformance, TransformConformance
-from pipelines.node import Start
+from pipelines.conformance import NodeConformance, TransformConformance, WideConformance
+from pipelines.node import Node, Start, Wide
 from pipelines.registry import node_type
 
 VERBS = [module.name for module in pkgutil.iter_modules(transforms.__path__)]
 
+
+def _suite_of(kind: type[Node]) -> type[NodeConformance]:
+    if issubclass(kind, Start):
+        return NodeConformance
+    return WideConformance if issubclass(kind, Wide) else TransformConformance
+
+
 for _name in VERBS:
     _kind = node_type(_name)
-    _suite: type[NodeConformance] = NodeConformance if issubclass(_kind, Start) else TransformConformance
+    _suite = _suite_of(_kind)
     globals()[f"Test{_name.capitalize()}"] = type(f"Test{_name.capitalize()}", (_suite,), {"node": _kind})
 
 
