@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -12,10 +13,10 @@ import pyarrow as pa
 from pipelines.errors import Invalid
 from pipelines.node import Report
 from pipelines.scope import Scope
-from pipelines.sql.literals import name_of
+from pipelines.sql.literals import literal, name_of
 from pipelines.sql.parsed import parse
 from pipelines.sql.sandbox import Sandbox
-from pipelines.sql.wording import explained
+from pipelines.sql.wording import explained, one_line
 
 if TYPE_CHECKING:
     from pipelines.node import Wide
@@ -71,4 +72,49 @@ def described_or_reported(
         report(at, what, fix)
     except Invalid as fault:
         report(at, str(fault))
+    return None
+
+
+def bound_query(text: str, scope: Scope) -> str:
+    """A whole SELECT with `$name` put in as constants where DuckDB's scanner finds parameters.
+
+    Raises:
+        Invalid: it is not one SELECT, or names a parameter that is not there.
+    """
+    try:
+        statements = duckdb.extract_statements(text)
+    except duckdb.Error as fault:
+        raise Invalid(one_line(str(fault))) from fault
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise Invalid("is not one SELECT; write a single query, without `;` behind it")
+    names = sorted(statements[0].named_parameters, key=len, reverse=True)
+    for name in names:
+        if name not in scope.values:
+            there = ", ".join(scope.values) or "none"
+            raise Invalid(f"there is no parameter ${name}; there are: {there}")
+    return _with_values(text, {name: literal(scope.values[name]) for name in names})
+
+
+_TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w+)", re.DOTALL)
+"""Texts, quoted names and comments, in which nothing is a parameter; and parameters."""
+
+
+def _with_values(text: str, values: Mapping[str, str]) -> str:
+    return _TOKENS.sub(lambda found: values.get(found[1] or "", found[0]), text)
+
+
+def reported_query(
+    config: Wide, text: str, schemas: Mapping[str, pa.Schema], scope: Scope, sandbox: Sandbox, report: Report
+) -> pa.Schema | None:
+    """The columns that a whole SELECT gives, or None where it does not bind, which is reported."""
+    from pipelines.wide import described
+
+    try:
+        bound_query(text, scope)
+        return described(config, schemas, config.query(schemas, scope, sandbox), sandbox)
+    except Invalid as fault:
+        report(("query",), str(fault))
+    except duckdb.Error as fault:
+        what, fix = explained(str(fault), [name for schema in schemas.values() for name in schema.names])
+        report(("query",), what, fix)
     return None

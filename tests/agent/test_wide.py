@@ -80,6 +80,16 @@ NODES = (
             "  wide: {type: dedupe, from: orders, key: [customer, note], keep: last, order_by: [amount, id]}\n",
             "SELECT * FROM orders QUALIFY row_number() OVER (PARTITION BY customer, note ORDER BY amount DESC, id DESC) = 1",
         ),
+        "pivot": (
+            "  wide: {type: pivot, from: orders, by: [customer], on: note, columns: {one: note 1, two: note 2}, values: sum(amount)}\n",
+            "SELECT customer, sum(amount) FILTER (WHERE note = 'note 1') AS one, "
+            "sum(amount) FILTER (WHERE note = 'note 2') AS two FROM orders GROUP BY customer",
+        ),
+        "sql": (
+            '  wide: {type: sql, from: {o: orders, c: customers}, query: "SELECT name, sum(amount) AS total '
+            "FROM o JOIN c USING (customer) WHERE note <> 'o''clock $x' GROUP BY name HAVING count(*) > 1\"}\n",
+            "SELECT name, sum(amount) AS total FROM orders JOIN customers USING (customer) GROUP BY name HAVING count(*) > 1",
+        ),
         "sort": (
             "  wide: {type: sort, from: orders, by: [-amount, id], limit: 100}\n",
             "SELECT * FROM orders ORDER BY amount DESC, id LIMIT 100",
