@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from agent.report import Report, plain_values, report
 from pipelines import journal
 from pipelines.drive import drive
 from pipelines.errors import Bug, Cancelled, Failed, FlowError, Unavailable
+from pipelines.facts import Plain
 from pipelines.job import Job, Watch
 from pipelines.lean import importing_beam
 from pipelines.node import Post
@@ -25,6 +26,19 @@ from repository.catalogue import Catalogue
 from repository.project import Project
 
 Execute = Callable[[Job], None]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a run's report says beyond what the run did; kept in its journal."""
+
+    trigger: str = "hand"
+    delivery: Mapping[str, Any] = field(default_factory=dict)
+    also: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the report, such as `replay_of`."""
+    pieces: Sequence[Plain] = ()
+    """Pieces of the data log that count once the run is done."""
+    moves_positions: bool = True
 
 
 class Host:
@@ -53,17 +67,25 @@ class Host:
         current = replace(prepared, scope=replace(prepared.scope, now=datetime.now(UTC)))
         environment = current.scope.environment.name
         job = job_of(current, self.project, self.catalogue.positions(current.flow.name, environment), watch)
-        self.catalogue.keep_version(current.flow.name, current.flow.version, current.text)
+        return self.execute(job, current, About(trigger, current.checked.delivery_report()))
+
+    def execute(self, job: Job, prepared: Prepared, about: About) -> Report:
+        """Runs a job of a prepared flow and gives its report, whatever became of it.
+
+        Raises:
+            Unavailable: the flow is already running here.
+        """
+        self.catalogue.keep_version(prepared.flow.name, prepared.flow.version, prepared.text)
         self.catalogue.begin_run(
             job.scope.run,
             job.plan.flow,
             job.plan.version,
-            environment,
-            job.scope.now,
-            trigger=trigger,
+            job.scope.environment.name,
+            job.began,
+            trigger=about.trigger,
             parameters=plain_values(job.scope.values),
         )
-        return _ended(job, self.catalogue, current, trigger, self._execute)
+        return _ended(job, self.catalogue, prepared, about, self._execute)
 
 
 def run(request: Request, execute: Execute | None = None, watch: Watch | None = None) -> Report:
@@ -88,9 +110,8 @@ def _on_beam(job: Job) -> None:
     Executor().run(job)
 
 
-def _ended(job: Job, catalogue: Catalogue, prepared: Prepared, trigger: str, execute: Execute) -> Report:
+def _ended(job: Job, catalogue: Catalogue, prepared: Prepared, about: About, execute: Execute) -> Report:
     fault: BaseException | None = None
-    about = {"trigger": trigger, "delivery": prepared.checked.delivery_report()}
     job.scope.staging.mkdir(parents=True, exist_ok=True)
     journal.save_job(job)
     journal.write(job.journal / "about", about)
@@ -116,24 +137,25 @@ def _unforeseen(job: Job, found: Exception) -> Bug:
     return bug
 
 
-def finish(job: Job, catalogue: Catalogue, about: dict[str, Any], fault: BaseException | None = None) -> Report:
+def finish(job: Job, catalogue: Catalogue, about: About, fault: BaseException | None = None) -> Report:
     """Makes a run's logs visible, moves its positions and removes its folder. Called again it does no harm."""
     facts = gather(job, [all_facts(job), *job.watch.partial])
     done = report(
         job,
         facts,
         ended=datetime.now(UTC),
-        delivery=about["delivery"],
-        trigger=about["trigger"],
+        delivery=about.delivery,
+        trigger=about.trigger,
         fault=fault,
         cancelled=isinstance(fault, Cancelled),
     )
-    lake.commit(job.tap_plan.root, done, facts.pieces)
+    done |= about.also
     is_done = done["status"] in ("done", "done_with_rejects")
+    lake.commit(job.tap_plan.root, done, [*facts.pieces, *(about.pieces if is_done else ())])
     for station in job.plan.posts():
         if isinstance(station.spec.config, Post) and not is_done:
             station.spec.config.sweep(job.scope, job.token(station.name))
-    catalogue.end_run(job.scope.run, done, facts.positions if is_done else {})
+    catalogue.end_run(job.scope.run, done, facts.positions if is_done and about.moves_positions else {})
     shutil.rmtree(job.scope.staging, ignore_errors=True)
     return done
 
@@ -144,7 +166,7 @@ def _recovered(project: Project, catalogue: Catalogue, run: str) -> Report:
     if job is None:
         shutil.rmtree(staging, ignore_errors=True)
         return catalogue.fail_run(run, "interrupted before anything was read; nothing was delivered")
-    about = journal.read(job.journal / "about") or {"trigger": "hand", "delivery": {}}
+    about = journal.read(job.journal / "about") or About()
     fault: FlowError | None = Failed(
         "interrupted while reading; nothing staged was published, the next run reads it again"
     )

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cli import connections, flows, positions, query, run, runs, types
+from cli import after, connections, flows, positions, query, run, runs, types
 from pipelines.errors import FlowError, Invalid
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[str, Callable[..., object], str], ...] = (
     ("run", run.run, "Runs a flow and shows its ledger"),
     ("preview", run.preview, "Shows the records at a node; sends nothing"),
     ("test", run.test_flows, "Runs the tests that live in the flows"),
+    ("replay", after.replay, "Runs the rejected records of a run again, through today's flow"),
     ("query", query.ask, "Answers a SELECT over what all runs left behind"),
     ("doctor", flows.doctor, "Says what is missing on this machine"),
 )

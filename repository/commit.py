@@ -41,7 +41,7 @@ TOGETHER_BYTES = 1 << 20
 TOGETHER_PAYLOADS = 32
 """How many share a file: each row is null in the columns of all others."""
 COMPACT: dict[str, Any] = {"default": str, "ensure_ascii": False, "separators": (",", ":")}
-PLAIN_TABLES = ("deliveries", "transactions")
+PLAIN_TABLES = ("deliveries", "replays", "transactions")
 
 Payload = tuple[str, pa.Table, Columns]
 """A payload's name, its rows with head columns, its columns."""

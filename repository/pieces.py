@@ -38,6 +38,14 @@ DELIVERIES = pa.schema(
     ]
 )
 """One row per delivered batch; the view unfolds the lists."""
+REPLAYS = pa.schema(
+    [
+        pa.field("node", pa.string()),
+        pa.field("of", pa.string()),
+        pa.field("rids", pa.list_(pa.int64())),
+    ]
+)
+"""One row per node and earlier run whose rejects a run took up again; the view unfolds the lists."""
 TRANSACTIONS = pa.schema(
     [
         pa.field("part", pa.string()),

@@ -54,9 +54,9 @@ def answer(request: dict[str, Any], folder: Path, out: BinaryIO) -> dict[str, An
     try:
         views = Views(Path(request["root"]), read(Path(request["root"])))
         wanted = asked(connection, request["sql"])
-        _configure(connection, limits, folder)
+        configure(connection, limits, folder)
         made = _make(connection, views, wanted)
-        _lock(connection, [path for view in made for path in view.files])
+        lock(connection, [path for view in made for path in view.files])
         relation = connection.sql(_listing(views) if wanted.wants_list else request["sql"])
         if relation is None:
             raise Invalid("a query is one SELECT that gives rows; write a SELECT")
@@ -64,7 +64,7 @@ def answer(request: dict[str, Any], folder: Path, out: BinaryIO) -> dict[str, An
     except duckdb.Error as fault:
         if "Broken pipe" in str(fault):
             raise BrokenPipeError from fault
-        raise Invalid(_explained(fault, connection, limits)) from fault
+        raise Invalid(explained(fault, connection, limits)) from fault
     finally:
         connection.close()
 
@@ -79,7 +79,7 @@ def _limit(limits: dict[str, Any]) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
-def _configure(connection: Any, limits: dict[str, Any], folder: Path) -> None:
+def configure(connection: Any, limits: dict[str, Any], folder: Path) -> None:
     for name, value in {
         "memory_limit": f"{limits['memory_bytes'] >> 20}MiB",
         "threads": limits["threads"],
@@ -111,7 +111,7 @@ def _listing(views: Views) -> str:
     return f'SELECT unnest([{", ".join(map(literal, views.names()))}]) AS "table"'
 
 
-def _lock(connection: Any, paths: list[str]) -> None:
+def lock(connection: Any, paths: list[str]) -> None:
     """From here on nothing but these files can be read, nothing written, and nothing of this changed."""
     allowed = ", ".join(literal(path) for path in dict.fromkeys([*paths, formats.STANDARD_OUTPUT]))
     connection.execute(f"SET allowed_paths = [{allowed}]")
@@ -119,7 +119,7 @@ def _lock(connection: Any, paths: list[str]) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _explained(fault: Exception, connection: Any, limits: dict[str, Any]) -> str:
+def explained(fault: Exception, connection: Any, limits: dict[str, Any]) -> str:
     """DuckDB's fault in plain words; for an unknown column, with the columns that are there."""
     import duckdb
 

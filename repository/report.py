@@ -36,6 +36,7 @@ class RunReport(TypedDict, total=False):
     seconds: float
     environment: str
     trigger: str
+    replay_of: str | None
     delivery: Mapping[str, Any]
     error: str | None
     parameters: Mapping[str, Any]

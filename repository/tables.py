@@ -10,7 +10,7 @@ Row = dict[str, Any]
 RUN_COLUMNS = {
     "run": "VARCHAR", "flow": "VARCHAR", "version": "VARCHAR", "status": "VARCHAR", "balanced": "BOOLEAN",
     "started": "TIMESTAMPTZ", "ended": "TIMESTAMPTZ", "seconds": "DOUBLE", "environment": "VARCHAR",
-    "trigger": "VARCHAR", "delivery": "JSON", "error": "VARCHAR", "parameters": "JSON",
+    "trigger": "VARCHAR", "replay_of": "VARCHAR", "delivery": "JSON", "error": "VARCHAR", "parameters": "JSON",
 }  # fmt: skip
 NODE_COLUMNS = {
     "run": "VARCHAR", "flow": "VARCHAR", "node": "VARCHAR", "type": "VARCHAR", "in": "BIGINT", "created": "BIGINT",
@@ -33,6 +33,7 @@ TABLES: dict[str, dict[str, str]] = {
         **HEAD, "rid": "BIGINT", "key": "VARCHAR", "id": "VARCHAR", "status": "VARCHAR", "attempt": "INTEGER",
         "milliseconds": "DOUBLE", "at": "TIMESTAMPTZ",
     },
+    "replays": {**HEAD, "rid": "BIGINT", "of": "VARCHAR"},
     "transactions": {
         "run": "VARCHAR", "flow": "VARCHAR", "version": "VARCHAR", "seq": "BIGINT", "at": "TIMESTAMPTZ",
         "node": "VARCHAR", "what": "VARCHAR", "details": "JSON",

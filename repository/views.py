@@ -88,6 +88,8 @@ class Views:
             return View("", table, _empty(TABLES[table]), ())
         if table == "deliveries":
             select = _deliveries(self._read(files))
+        elif table == "replays":
+            select = f'SELECT run, flow, version, node, unnest(rids) AS rid, "of" FROM {self._read(files)}'
         elif table == "transactions":
             select = _transactions(self._read(files))
         else:
@@ -101,7 +103,9 @@ class Views:
         select = f"SELECT * FROM {quoted('recent ' + table)}"
         merged = [str(self._root / name) for name in self._manifest.merged[table]]
         if merged:
-            select = f"SELECT {columns} FROM read_parquet({_list(merged)}) UNION ALL {select}"
+            read = f"SELECT * FROM read_parquet({_list(merged)}, union_by_name = true)"
+            rows = f"{_empty(TABLES[table])} UNION ALL BY NAME {read}"  # what older files lack is null
+            select = f"SELECT {columns} FROM ({rows}) UNION ALL {select}"
         return View("", table, select, tuple(merged))
 
     def _typed(self, flow: str, view: str) -> View:
@@ -117,7 +121,7 @@ class Views:
         if table == "records":
             where += f" AND port = {literal(port or 'out')}"
         selects = [
-            f"SELECT {_typed_columns(name, group[0].payloads[name], columns, table)} FROM {self._read(group)} WHERE {where}"
+            f"SELECT {typed_columns(name, group[0].payloads[name], columns, table)} FROM {self._read(group)} WHERE {where}"
             for group in groups
         ]
         return View(flow, view, " UNION ALL ".join(selects), self._paths(files))
@@ -192,14 +196,20 @@ def _is_cast(kind: object) -> bool:
     return kind in CAST_TYPES
 
 
-def _typed_columns(name: str, present: Columns, wanted: Columns, table: str) -> str:
-    """The payload's columns as they were, null where this payload lacks one, then the run and the row id."""
+def payload_columns(name: str, present: Columns, wanted: Columns) -> list[str]:
+    """The payload's columns as they were, null where this payload lacks one."""
     known = {column.lower(): column for column, _ in present}
     parts = []
     for column, kind in wanted:
         own = known.get(column.lower())
         value = f"struct_extract({quoted(name)}, {literal(own)})" if own else "NULL"
         parts.append(f"CAST({value} AS {sql_type(kind)}) AS {quoted(column)}")
+    return parts
+
+
+def typed_columns(name: str, present: Columns, wanted: Columns, table: str) -> str:
+    """The payload's columns, then the run and the row id."""
+    parts = payload_columns(name, present, wanted)
     taken = {column.lower() for column, _ in wanted}
     extra = {"reject_node": "node", "reject_code": "code", "reject_message": "message"} if table == "rejects" else {}
     for shown, source in {**extra, "run": "run", "rid": "rid"}.items():

@@ -265,6 +265,16 @@ class Get(node.Get):
     def later(self, one: Json, other: Json) -> Json:
         return seen.later(one, other)
 
+    def names(self, scope: Scope) -> list[str] | None:
+        """The names of all columns of the files, in their order; None where there is no file to tell."""
+        whole = self._whole(find(scope.project, self.path))
+        return None if whole is None else list(whole.names)
+
+    def parse(self, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+        from adapters.file.again import parse
+
+        return parse(self, texts, schema, scope, want)
+
     def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
         if self.cursor is None:
             return super().position_at(scope, first, last, then)

@@ -201,18 +201,18 @@ def test_whatever_is_not_one_select_is_refused_in_plain_words(filled: Any, sql: 
 
 def test_even_an_allowed_statement_could_neither_read_nor_write(filled: Any, tmp_path: Path) -> None:
     """What the parser lets pass by mistake the locked database still refuses."""
-    from repository.query_child import _configure, _lock
+    from repository.query_child import configure, lock
 
     hidden = tmp_path / "hidden.parquet"
     pq.write_table(pa.table({"a": [1]}), hidden)
     limits = {"memory_bytes": 1 << 28, "threads": 1, "spill_bytes": 1 << 20}
     with duckdb.connect() as connection:
-        _configure(connection, limits, tmp_path / "spill")
+        configure(connection, limits, tmp_path / "spill")
         views = Views(filled.root, read(filled.root))
         view = views.find(["web-orders", "orders"])
         assert view is not None
         views.make(connection, [view])
-        _lock(connection, list(view.files))
+        lock(connection, list(view.files))
 
         assert connection.execute('SELECT count(*) FROM "web-orders".orders').fetchone() == (2,)
         for sql in (
@@ -274,7 +274,7 @@ def test_show_tables_and_describe_tell_what_is_there(filled: Any) -> None:
     described = [row["column_name"] for row in rows(filled.root, 'DESCRIBE "web-orders".orders')]
 
     assert shown == [
-        "runs", "nodes", "records", "rejects", "deliveries", "transactions",
+        "runs", "nodes", "records", "rejects", "deliveries", "replays", "transactions",
         '"web-orders".orders', '"web-orders"."large.review"', '"web-orders"."erp.rejected"',
     ]  # fmt: skip
     assert described == ["order_id", "total", "run", "rid"]

@@ -1,0 +1,91 @@
+"""Reads texts that were no records in an earlier run as the file they came from would be read today."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from adapters.file.csv import Csv
+from adapters.file.finding import find
+from adapters.file.jsonl import JsonLines
+from pipelines.errors import Invalid
+from pipelines.node import Chunk, Malformed, Want
+from pipelines.scope import Scope
+
+if TYPE_CHECKING:
+    from adapters.file.get import Get
+
+SUFFIXES = {Csv: ".csv", JsonLines: ".jsonl"}
+
+
+def parse(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+    """The records of the texts; ordinals are places in `texts`.
+
+    They are read as one file. Where that gives more or fewer records than there are texts, each is read by itself,
+    and one that is several records, or none, stays broken.
+    """
+    found = list(_read(get, texts, schema, scope, want))
+    seen = sum(chunk.batch.num_rows + len(chunk.malformed.ordinals if chunk.malformed else ()) for chunk in found)
+    if seen == len(texts) or (get.where is not None and seen < len(texts) and not any("\n" in one for one in texts)):
+        yield from found
+        return
+    for place, text in enumerate(texts):
+        yield from _one(get, text, place, schema, scope, want)
+
+
+def _one(get: Get, text: str, place: int, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+    chunks = list(_read(get, [text], schema, scope, want))
+    records = sum(chunk.batch.num_rows for chunk in chunks)
+    faults = [chunk.malformed for chunk in chunks if chunk.malformed is not None]
+    if records == 1 and not faults:
+        for chunk in chunks:
+            yield replace(chunk, first=place, ordinals=pa.array([place] * chunk.batch.num_rows, pa.int64()))
+        return
+    if records + len(faults) == 0 and get.where is not None and text.strip():
+        return
+    code, message = (
+        (faults[0].codes[0], faults[0].messages[0]) if faults else ("malformed", f"it reads as {records} records")
+    )
+    yield Chunk(_none(schema), 0, None, Malformed([text], [code], [message], [place]))
+
+
+def _none(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
+def _read(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+    files = find(scope.project, get.path)
+    suffix = SUFFIXES.get(type(get.reader(files)))
+    if suffix is None:
+        raise Invalid("its records cannot be read from their text alone; let it read its source again")
+    if get.filename is not None and get.filename in schema.names:
+        raise Invalid(f"which file a text came from is not known any more, and {get.filename!r} would hold it")
+    lines = [*_header(get, suffix, scope), *texts]
+    with tempfile.TemporaryDirectory(prefix="processflow-again-") as folder:
+        path = Path(folder) / f"texts{suffix}"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        fresh = {"path": str(path), "format": suffix[1:], "encoding": "utf-8", "skip_rows": 0, "cursor": None}
+        alone = get.model_copy(update={**fresh, "once": False, "split_bytes": 1 << 40})
+        plan = alone.plan(scope, None, want)
+        for split in plan.splits:
+            yield from alone.read(split.payload, schema, scope, want)
+
+
+def _header(get: Get, suffix: str, scope: Scope) -> list[str]:
+    """The first line of a CSV file with a header: the names as the files have them today, or as they are declared."""
+    if suffix != ".csv" or not get.header:
+        return []
+    names = get.names(scope)
+    if names is None:
+        raise Invalid("the order of its columns is not known: no file is there, and `columns` declares none")
+    delimiter = get.delimiter or ("\t" if get.path.endswith((".tsv", ".tsv.gz", ".tsv.zst", ".tsv.bz2")) else ",")
+    line = io.StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="").writerow(names)
+    return [line.getvalue()]

@@ -1,0 +1,138 @@
+"""What single runs have kept, read for programs: typed as it was, from the files of just those runs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.errors import Invalid
+from pipelines.records import ROW_ID
+from repository.columns import Columns, literal, quoted
+from repository.guard import asked
+from repository.manifest import File, Manifest, read
+from repository.query_child import configure, explained, lock
+from repository.views import payload_columns
+
+ASIDE = {"code": "code", "message": "message", "key": "key", "attempt": "attempt", "node": "node", "at": "at"}
+"""Columns of a reject that a condition may name, where the payload has none of the name; always as `reject_…`."""
+LIMITS: Mapping[str, Any] = {"memory_bytes": 1 << 30, "threads": 2, "spill_bytes": 4 << 30}
+SOURCE = "rejected"
+
+
+class Kept:
+    """The files that a lake's runs have committed, looked up by run."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._manifest: Manifest = read(root)
+
+    def replays_of(self, run: str) -> list[str]:
+        """The runs that took up rejects of a run, or of such a run, the oldest first."""
+        found = [run]
+        with self._opened(self._paths(self._manifest.files("replays"))) as connection:
+            links = connection.sql(f'SELECT DISTINCT run, "of" FROM {self._replays()} ORDER BY run').fetchall()
+        for later, of in links:
+            if of in found and later not in found:
+                found.append(later)
+        return found[1:]
+
+    def rejecting(self, run: str) -> list[str]:
+        """The nodes that rejected records in a run."""
+        return list(dict.fromkeys(name for file in self._files("rejects", run) for name in file.payloads))
+
+    def rejects(self, run: str, node: str, where: str | None = None, *, again: bool = False) -> list[pa.Table]:
+        """The records that a node rejected in a run, with their row ids last: a table for each set of columns.
+
+        Args:
+            run: The run's id.
+            node: The node that rejected them.
+            where: A condition over the payload's columns and the reject's own.
+            again: Whether those that a later run took up are among them.
+
+        Raises:
+            Invalid: the condition cannot be read or computed.
+        """
+        groups: dict[str, list[File]] = {}
+        for file in self._files("rejects", run):
+            if node in file.payloads:
+                groups.setdefault(json.dumps(file.payloads[node]), []).append(file)
+        if where is not None:
+            self._check(where)
+        tables = [self._rejects(run, node, files, where, again) for files in groups.values()]
+        return [table for table in tables if table.num_rows]
+
+    def _rejects(self, run: str, node: str, files: Sequence[File], where: str | None, again: bool) -> pa.Table:
+        columns = files[0].payloads[node]
+        paths = self._paths(files)
+        source = f"SELECT {', '.join(_aside(node, columns))} FROM {_read(paths)} WHERE node = {literal(node)}"
+        conditions = [f"({where}\n)"] if where is not None else []
+        if not again:
+            conditions.append(
+                f"{quoted(ROW_ID)} NOT IN (SELECT unnest(rids) FROM {self._replays()} "
+                f'WHERE "of" = {literal(run)} AND node = {literal(node)})'
+            )
+        names = [*(name for name, _ in columns), ROW_ID]
+        picked = ", ".join(map(quoted, names))
+        sql = f"SELECT {picked} FROM {SOURCE} WHERE {' AND '.join(conditions) or 'true'} ORDER BY {quoted(ROW_ID)}"
+        with self._opened([*paths, *self._paths(self._manifest.files("replays"))]) as connection:
+            connection.execute(f"CREATE VIEW {SOURCE} AS {source}")
+            return connection.sql(sql).to_arrow_table()
+
+    def _check(self, where: str) -> None:
+        """A condition is one expression that names no table and opens nothing."""
+        with self._opened([]) as connection:
+            named = asked(connection, f"SELECT 1 FROM {SOURCE} WHERE ({where}\n)")
+        others = [name for name in (*named.tables, *named.perhaps) if name != (SOURCE,)]
+        if others:
+            raise Invalid(f"a condition reads the rejected records only; it names the table {'.'.join(others[0])}")
+
+    def _replays(self) -> str:
+        paths = self._paths(self._manifest.files("replays"))
+        if not paths:
+            return '(SELECT NULL::VARCHAR AS run, NULL::VARCHAR AS "of", NULL::VARCHAR AS node, NULL::BIGINT[] AS rids WHERE false)'
+        return _read(paths)
+
+    def _files(self, table: str, run: str) -> Iterator[File]:
+        for commit in self._manifest.commits:
+            if commit.run == run:
+                yield from (file for file in commit.files if file.table == table)
+
+    def _paths(self, files: Iterable[File]) -> list[str]:
+        return [str(self._root / file.path) for file in files]
+
+    @contextmanager
+    def _opened(self, paths: Sequence[str]) -> Iterator[Any]:
+        """A DuckDB that can open these files and nothing else."""
+        import duckdb
+
+        connection = duckdb.connect()
+        try:
+            with tempfile.TemporaryDirectory(prefix="processflow-kept-") as folder:
+                configure(connection, dict(LIMITS), Path(folder))
+                lock(connection, list(paths))
+                yield connection
+        except duckdb.Error as fault:
+            raise Invalid(explained(fault, connection, dict(LIMITS))) from fault
+        finally:
+            connection.close()
+
+
+def _aside(node: str, columns: Columns) -> Iterator[str]:
+    """What a condition may name: the payload's columns, then those of the reject under names that are free."""
+    taken = {name.lower() for name, _ in columns}
+    yield from payload_columns(node, columns, columns)
+    yield f"rid AS {quoted(ROW_ID)}"
+    for shown, column in {"rid": "rid", **ASIDE}.items():
+        for name in (shown, f"reject_{shown}"):
+            if name not in taken:
+                yield f"{quoted(column)} AS {quoted(name)}"
+
+
+def _read(paths: Sequence[str]) -> str:
+    return f"read_parquet([{', '.join(map(literal, paths))}], hive_partitioning = false)"
