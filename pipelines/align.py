@@ -63,16 +63,16 @@ def _common(one: pa.Field, other: pa.Field) -> pa.Field:
     nullable = one.nullable or other.nullable
     if one.type.equals(other.type):
         return one.with_nullable(nullable)
+    kinds = [_beside(one.type, other.type), _beside(other.type, one.type)]
     try:
         widened = pa.unify_schemas(
-            [pa.schema([one.with_nullable(True)]), pa.schema([other.with_nullable(True)])],
-            promote_options="permissive",
+            [pa.schema([pa.field(one.name, kind)]) for kind in kinds], promote_options="permissive"
         )
     except (pa.ArrowInvalid, pa.ArrowTypeError) as fault:
         raise Invalid(
             f"column {one.name!r} is {one.type} in one input and {other.type} in another; make them one type with a map"
         ) from fault
-    if _loses(one.type, widened.field(0).type) or _loses(other.type, widened.field(0).type):
+    if any(_loses(kind, widened.field(0).type) for kind in kinds) or _is_longer(kinds, widened.field(0).type):
         raise Invalid(
             f"column {one.name!r} is {one.type} in one input and {other.type} in another: "
             f"no type holds both exactly; make them one type with a map"
@@ -80,7 +80,19 @@ def _common(one: pa.Field, other: pa.Field) -> pa.Field:
     return widened.field(0).with_nullable(nullable)
 
 
+def _beside(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """A type as another meets it: whole numbers beside decimals are decimals of as many digits as they may have."""
+    if pa.types.is_integer(kind) and pa.types.is_decimal(other):
+        return pa.decimal128(len(str(2 ** (kind.bit_width - pa.types.is_signed_integer(kind)))), 0)
+    return kind
+
+
 def _loses(narrow: pa.DataType, wide: pa.DataType) -> bool:
     """Whether 64-bit integers or decimals would become floating point, which does not hold all of them."""
     exact = pa.types.is_decimal(narrow) or (pa.types.is_integer(narrow) and narrow.bit_width == 64)
     return exact and pa.types.is_floating(wide)
+
+
+def _is_longer(kinds: Sequence[pa.DataType], wide: pa.DataType) -> bool:
+    """Whether decimals would need more than the 38 digits that DuckDB and most databases know."""
+    return pa.types.is_decimal256(wide) and not any(pa.types.is_decimal256(kind) for kind in kinds)

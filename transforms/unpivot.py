@@ -13,8 +13,6 @@ from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
 from pipelines.tables.relation import Names, as_list, suggestion
 
-DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
-"""How many digits the integers of so many bits may have."""
 YEARS = [{"shop": "Bonn", "q1": 10, "q2": 12}, {"shop": "Köln", "q1": 7, "q2": None}]
 
 
@@ -163,26 +161,18 @@ def _common(columns: Sequence[pa.Field]) -> pa.DataType:
     Raises:
         Odd: at the first column that no type fits.
     """
-    beside_decimals = any(pa.types.is_decimal(column.type) for column in columns)
-    kind = _plain(columns[0].type, beside_decimals)
+    kind = _plain(columns[0].type)
     for column in columns[1:]:
-        schemas = [pa.schema([("value", one)]) for one in (kind, _plain(column.type, beside_decimals))]
         try:
-            kind = unify(schemas).field(0).type
+            kind = unify([pa.schema([("value", one)]) for one in (kind, _plain(column.type))]).field(0).type
         except Invalid as fault:
             raise Odd(column, kind) from fault
-        if pa.types.is_decimal256(kind):  # DuckDB knows 38 digits
-            raise Odd(column, schemas[0].field(0).type)
     return kind
 
 
-def _plain(kind: pa.DataType, beside_decimals: bool) -> pa.DataType:
-    """The type a column's values have without their dictionary; whole numbers beside decimals are such too."""
-    if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type, beside_decimals)
-    if pa.types.is_integer(kind) and beside_decimals:
-        return pa.decimal128(DIGITS[kind.bit_width], 0)
-    return kind
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """What a dictionary's values are; several columns have no dictionary in common."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
