@@ -15,12 +15,6 @@ from tests.adapters.table_room import Room, TableRoom
 class TableChecks(TableRoom):
     """Problems, connections, names."""
 
-    def test_a_missing_database_is_a_problem_that_names_it(self, room: Room) -> None:
-        problems = room.problems(room.get(table="events"))
-
-        assert len(problems) == 1
-        assert "shop.db: there is no such file" in problems[0]
-
     def test_every_fault_of_a_get_is_reported_with_what_was_meant(self, room: Room) -> None:
         room.sql("CREATE TABLE events (id BIGINT, updated_at BIGINT)")
         get = room.get(table="events", columns=["id", "idd"], key="i_d", cursor="updatedat", where="nope > 1")
@@ -57,7 +51,7 @@ class TableChecks(TableRoom):
 
         assert "mode: mode 'upsert' needs `key`; name the columns that identify a record" in problems
         assert "table: table 'orders' has no column 'whom'; did you mean 'who'?; or leave it out" in problems
-        assert "table: column 'n': string does not fit BIGINT; cast it with a map" in problems
+        assert f"table: column 'n': string does not fit {self.words['BIGINT']}; cast it with a map" in problems
         assert "table: column 'who' of table 'orders' is not null; deliver it too" in problems
 
     def test_a_post_to_a_missing_table_is_a_problem_only_where_it_is_not_made(self, room: Room) -> None:
@@ -73,14 +67,8 @@ class TableChecks(TableRoom):
         room.sql("CREATE TABLE events (id BIGINT)")
         connection = room.scope.environment.connections["shop"]
 
-        assert "shop.db with 1 table or view" in connection.test(room.scope)
+        assert " with 1 table or view" in connection.test(room.scope)
         assert self.adapter.tables(connection, room.scope) == [("events", pa.schema([("id", pa.int64())]))]
-
-    def test_a_file_that_is_no_database_is_invalid(self, room: Room) -> None:
-        room.path.write_bytes(b"order_id;total\n" * 4096)
-
-        with pytest.raises(Invalid, match=r"is no .* database"):
-            room.scope.environment.connections["shop"].test(room.scope)
 
     def test_nodes_survive_pickling(self, room: Room) -> None:
         get, post = room.get(table="a", columns={"x": "date"}), room.post(table="a", key=["x"], mode="delete")
@@ -92,4 +80,23 @@ class TableChecks(TableRoom):
         address = room.post(table="Orders").target(room.scope)
 
         assert address == room.post(table="orders").target(room.scope)
-        assert address.endswith(f":{room.path.resolve()}#orders")
+        assert address.endswith("#orders")
+
+
+class TableFiles(TableRoom):
+    """Databases that are files."""
+
+    def test_a_missing_database_is_a_problem_that_names_it(self, room: Room) -> None:
+        problems = room.problems(room.get(table="events"))
+
+        assert len(problems) == 1
+        assert "shop.db: there is no such file" in problems[0]
+
+    def test_a_file_that_is_no_database_is_invalid(self, room: Room) -> None:
+        room.path.write_bytes(b"order_id;total\n" * 4096)
+
+        with pytest.raises(Invalid, match=r"is no .* database"):
+            room.scope.environment.connections["shop"].test(room.scope)
+
+    def test_the_target_is_named_by_its_path(self, room: Room) -> None:
+        assert room.post(table="orders").target(room.scope).endswith(f":{room.path.resolve()}#orders")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.adapters.table_checks import TableChecks
+from tests.adapters.table_checks import TableChecks, TableFiles
 from tests.adapters.table_cursors import TableCursors
 from tests.adapters.table_posts import TablePosts
 from tests.adapters.table_publications import TablePublications
@@ -11,3 +11,7 @@ from tests.adapters.table_reads import TableReads
 
 class TableContract(TableCursors, TableReads, TableChecks, TablePosts, TablePublications):
     """Derive, and give the adapter and what the tests do to its database beside it."""
+
+
+class TableFileContract(TableContract, TableFiles):
+    """The same for a database in a file."""

@@ -31,8 +31,8 @@ class TablePublications(TableRoom):
         assert [(row, code) for row, code, _ in rejects] == [
             (700, "refused"), (4200, "refused"), (5500, "refused"), (5999, "refused"),
         ]  # fmt: skip
-        assert rejects[0][2].startswith("700: NOT NULL constraint failed: orders.who")
-        assert "CHECK constraint failed" in rejects[1][2]
+        assert rejects[0][2].startswith(f"700: {self.words['not null']}")
+        assert self.words["check"] in rejects[1][2]
         assert rejects[3][2].startswith("3: ")
         assert room.sql("SELECT count(*), min(who) FROM orders WHERE id IN (699, 700, 701, 5500)") == [(3, "there")]
         assert room.sql("SELECT count(*) FROM orders") == [(5997,)]

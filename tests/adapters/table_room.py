@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
@@ -35,6 +35,8 @@ class Room:
     execute: Callable[[Path, str], list[tuple[Any, ...]]]
     locked: Callable[[Path], AbstractContextManager[None]]
     values: dict[str, object] = field(default_factory=dict)
+    settings: Callable[[Path], dict[str, Any]] | None = None
+    """The settings of the connection; None: those of a database in a file."""
 
     @property
     def path(self) -> Path:
@@ -42,7 +44,8 @@ class Room:
 
     @property
     def scope(self) -> Scope:
-        settings = {"adapter": self.adapter.__name__.rpartition(".")[2], "path": "shop.db"}
+        name = self.adapter.__name__.rpartition(".")[2]
+        settings = self.settings(self.path) if self.settings else {"adapter": name, "path": "shop.db"}
         if "lock_seconds" in self.adapter.Connection.model_fields:
             settings["lock_seconds"] = 0.05
         environment = Environment(environment="local", connections={"shop": self.adapter.Connection(**settings)})
@@ -195,6 +198,14 @@ class TableRoom:
 
     adapter: ModuleType
     nested_as_text = False
+    settings: Callable[[Path], dict[str, Any]] | None = None
+    records = RECORDS
+    words: ClassVar[Mapping[str, str]] = {
+        "BIGINT": "BIGINT",
+        "not null": "NOT NULL constraint failed: orders.who",
+        "check": "CHECK constraint failed",
+    }
+    """What the adapter's system says."""
 
     @staticmethod
     def execute(path: Path, sql: str) -> list[tuple[Any, ...]]: ...
@@ -203,7 +214,7 @@ class TableRoom:
     def locked(path: Path) -> AbstractContextManager[None]: ...
 
     def room_at(self, folder: Path, **values: object) -> Room:
-        return Room(self.adapter, folder, self.execute, self.locked, values)
+        return Room(self.adapter, folder, self.execute, self.locked, values, self.settings)
 
     @contextmanager
     def new_room(self) -> Iterator[Room]:

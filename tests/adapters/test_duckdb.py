@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from adapters import duckdb as adapter
-from tests.adapters.table_contract import TableContract
+from tests.adapters.table_contract import TableFileContract
 from tests.adapters.table_room import Room, batch_of
 
 
@@ -39,7 +39,7 @@ def locked(path: Path) -> Iterator[None]:
             holder.communicate()
 
 
-class TestDuckdbTables(TableContract):
+class TestDuckdbTables(TableFileContract):
     adapter = adapter
 
     @staticmethod

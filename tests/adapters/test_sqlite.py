@@ -25,7 +25,7 @@ from adapters import sqlite as adapter
 from adapters.sqlite.types import arrow_column
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Want
-from tests.adapters.table_contract import TableContract
+from tests.adapters.table_contract import TableFileContract
 from tests.adapters.table_room import Reading, Room, batch_of
 
 
@@ -43,7 +43,7 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-class TestSqliteTables(TableContract):
+class TestSqliteTables(TableFileContract):
     adapter = adapter
     nested_as_text = True
 

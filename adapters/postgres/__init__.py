@@ -1,0 +1,168 @@
+"""PostgreSQL: reads tables, views and queries of one snapshot in parallel, and delivers in one transaction."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import ClassVar, Literal, Self
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from adapters.postgres import reading, snapshots, types, writing
+from adapters.postgres.opening import CONNECT_SECONDS, Server, address_of
+from pipelines import environment
+from pipelines.node import Example, Json, SplitPlan, Want
+from pipelines.scope import Scope
+from pipelines.secrets import Secret
+from pipelines.tables.get import TableGet
+from pipelines.tables.post import TablePost, Work
+from pipelines.tables.relation import Column, Table
+
+Tls = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+class Connection(environment.Connection):
+    """A PostgreSQL database: where it is, and who asks."""
+
+    adapter: Literal["postgres"]
+    """`postgres`."""
+    url: str | None = Field(default=None, examples=["postgresql://reader@db.example.org:5432/shop"])
+    """All in one, as libpq takes it; without a password, which `password` gives."""
+    service: str | None = None
+    """A service of `pg_service.conf`, instead of the fields below or under them."""
+    host: str | None = None
+    """The server's name or address, or the folder of its socket."""
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """The server's port; without it 5432."""
+    database: str | None = None
+    """The database; without it that of the user's name."""
+    user: str | None = None
+    """Who asks."""
+    password: Secret | None = None
+    """The password, by the name of a secret. Without it, libpq looks into its password file."""
+    tls: Tls | None = None
+    """Whether the connection is encrypted, and how far the server's certificate is checked: libpq's `sslmode`."""
+    tls_root: str | None = None
+    """A file of certificates, from the project folder, that the server's is checked against."""
+    search_path: str | None = None
+    """The schemas in which names without one are looked up, in order; tables are made in the first."""
+    lock_seconds: float = Field(default=5.0, gt=0)
+    """How long to wait for a lock that another session holds, before the attempt counts as failed."""
+
+    @model_validator(mode="after")
+    def _names_a_server(self) -> Self:
+        if self.url is not None and any((self.service, self.host, self.port, self.database, self.user)):
+            raise ValueError("a connection has `url`, or `service`, `host`, `port`, `database` and `user`")
+        if self.url is None and self.service is None and self.host is None:
+            raise ValueError("a connection needs `url`, `service` or `host`")
+        return self
+
+    def server(self, scope: Scope) -> Server:
+        """Where the database is, with the password."""
+        from psycopg import conninfo
+
+        words = {
+            "service": self.service,
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.database,
+            "user": self.user,
+            "sslmode": self.tls,
+            "sslrootcert": str(scope.path(self.tls_root)) if self.tls_root else None,
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": f"processflow {scope.flow}".strip(),
+        }
+        given = {name: value for name, value in words.items() if value is not None}
+        text = conninfo.make_conninfo(self.url or "", **given)
+        secret = self.password.reveal(scope.project) if self.password else None
+        return Server(text, address_of(text), self.lock_seconds, self.search_path or "", secret)
+
+    def test(self, scope: Scope) -> str:
+        """Connects, and counts the tables that can be seen."""
+        server = self.server(scope)
+        with reading.reader(server) as reader:
+            count = len(reader.tables())
+            version = reader.rows("SHOW server_version", {})[0][0]
+            tls = ", encrypted" if reader.connection.pgconn.ssl_in_use else ""
+        tables = "table or view" if count == 1 else "tables and views"
+        return f"PostgreSQL {version}{tls}, {server.address} with {count} {tables}"
+
+
+class Get(TableGet):
+    """Reads a table, view or query of a PostgreSQL database.
+
+    A table is read by several connections at once, all of one snapshot: the state in which the run found the database.
+    `numeric` without precision, `interval`, `json`, enums, ranges and all other types that Arrow has no like of are read
+    as text, exactly; arrays as lists. A value that its type has no room for (`NaN` in a numeric, `infinity` in a date, an
+    array of arrays) or that cannot be read as a type declared in `columns` is a malformed record with the code `type`.
+    """
+
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example(
+            config={"connection": "shop", "table": "orders", "key": ["order_id"], "cursor": "updated_at"},
+            says="Reads what has changed in `orders` since the last run.",
+        ),
+        Example(
+            config={"connection": "shop", "table": "orders", "where": "updated_at > $since"},
+            says="Reads what is newer than the parameter `since`.",
+        ),
+    )
+
+    def reader(self, scope: Scope) -> AbstractContextManager[reading.PostgresReader]:
+        return reading.reader(scope.connection(self.connection, Connection).server(scope), scope.run)
+
+    def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
+        return reading.planned(self, super().plan(scope, position, want), want)
+
+    def release(self, scope: Scope) -> None:
+        snapshots.release(scope.run)
+
+
+class Post(TablePost):
+    """Delivers records to a table of a PostgreSQL database, all in one transaction.
+
+    A record that the table refuses is rejected with the server's message; the others are delivered. `append` and
+    `replace` copy straight into the table; `upsert` and `delete` copy into a temporary table and end in one statement.
+    `replace` truncates the table in the transaction (where other tables refer to it, it deletes): readers see the old
+    records or the new, and wait while the new are loaded. A value that the column's type would change (a decimal place
+    dropped, a time rounded) is rejected with the code `type`.
+    """
+
+    needs_unique: ClassVar[bool] = True
+    examples: ClassVar[tuple[Example, ...]] = (
+        Example(
+            config={"connection": "shop", "table": "orders", "mode": "upsert", "key": "order_no"},
+            records=[{"order_no": "WEB-1", "total": 18.5}, {"order_no": "WEB-2", "total": 7.0}],
+            gives={"out": [{"order_no": "WEB-1", "total": 18.5}, {"order_no": "WEB-2", "total": 7.0}]},
+            says="Updates the orders that are there and inserts the others.",
+        ),
+    )
+
+    def address(self, scope: Scope) -> str:
+        connection = scope.connection(self.connection, Connection)
+        path = f"?search_path={connection.search_path}" if connection.search_path else ""
+        return f"postgresql://{connection.server(scope).address}{path}"
+
+    def session(self, scope: Scope, work: Work) -> writing.PostgresSession:
+        return writing.PostgresSession(self._server(scope), work)
+
+    def described(self, scope: Scope) -> tuple[Table | None, list[str]]:
+        with reading.reader(self._server(scope)) as reader:
+            return reader.table(self.table), reader.tables()
+
+    def is_published(self, scope: Scope, token: str) -> bool:
+        with reading.reader(self._server(scope)) as reader:
+            return reader.published(token)
+
+    def unfit(self, kind: pa.DataType, column: Column | None) -> str:
+        return types.unfit(kind, column)
+
+    def _server(self, scope: Scope) -> Server:
+        return scope.connection(self.connection, Connection).server(scope)
+
+
+def tables(connection: Connection, scope: Scope) -> list[tuple[str, pa.Schema]]:
+    """The tables and views of a database with their columns, as a get would read them."""
+    with reading.reader(connection.server(scope)) as reader:
+        gets = [Get(connection="", table=name) for name in reader.tables()]
+        return [(str(get.table), pa.schema([column.field() for column in reader.columns(get, {})])) for get in gets]

@@ -1,0 +1,140 @@
+"""Arrow columns as the fields of COPY's CSV, and the values that a column's type would change in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from adapters.postgres.types import PgColumn, is_bytes, is_list, is_text, numeric_of
+from pipelines.sql.literals import quoted
+
+Faults = dict[int, tuple[str, str]]
+"""Per row a code and a message."""
+UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A batch as COPY takes it."""
+
+    columns: Mapping[str, pa.Array]
+    faults: Faults
+    """What the table's types would change."""
+
+    def text(self, rows: pa.Int64Array | None, first: int, end: int) -> bytes:
+        """CSV with a line of names, which tells the server how lines end, of rows `first` to `end` among `rows`."""
+        table = pa.table(dict(self.columns))
+        table = table.slice(first, end - first) if rows is None else table.take(rows.slice(first, end - first))
+        sink = pa.BufferOutputStream()
+        csv.write_csv(table, sink)
+        return sink.getvalue().to_pybytes()
+
+    def last_lines(self, rows: pa.Int64Array | None, first: int, end: int) -> np.ndarray:
+        """The line of that text on which each row ends."""
+        breaks = np.zeros(end - first, np.int64)
+        for column in self.columns.values():
+            if pa.types.is_string(column.type):
+                part = column if rows is None else column.take(rows)
+                found = pc.count_substring(part.slice(first, end - first), "\n").fill_null(0)
+                breaks += found.to_numpy(zero_copy_only=False)
+        found_lines: np.ndarray = np.cumsum(breaks + 1) + 1
+        return found_lines
+
+
+def fields(batch: pa.RecordBatch, columns: Sequence[PgColumn], names: Sequence[str]) -> Fields:
+    """The named columns of a batch as the table's columns take them."""
+    faults: Faults = {}
+    shown: dict[str, pa.Array] = {}
+    for number, (name, column) in enumerate(zip(names, columns, strict=True)):
+        array = plain(batch.column(name))
+        mask = changed(array, column)
+        if mask is not None:
+            for row in pc.indices_nonzero(mask.fill_null(False)).to_pylist():
+                words = f"column {name!r}: {str(array[row])[:60]} does not fit {column.declared}"
+                faults.setdefault(row, ("type", words))
+        shown[f"c{number}"] = rendered(array, column)
+    return Fields(shown, faults)
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """The column without dictionaries and extensions."""
+    if isinstance(column.type, pa.ExtensionType):
+        return plain(column.storage)
+    return plain(column.dictionary_decode()) if pa.types.is_dictionary(column.type) else column
+
+
+def rendered(array: pa.Array, column: PgColumn) -> pa.Array:
+    """Values as Arrow's CSV writes them, or as texts where it has no words that PostgreSQL knows."""
+    kind = array.type
+    if pa.types.is_null(kind):
+        return array.cast(pa.string())
+    if is_text(kind):
+        return array if pa.types.is_string(kind) else array.cast(pa.string())
+    if is_bytes(kind):
+        return _computed(array, "'\\x' || hex(item)")
+    if pa.types.is_nested(kind):
+        is_array = is_list(kind) and column.pg.element is not None
+        return _computed(array, _array_text(kind) if is_array else "CAST(to_json(item) AS VARCHAR)")
+    if pa.types.is_float16(kind):
+        return array.cast(pa.float32())
+    if pa.types.is_decimal(kind):
+        return array.cast(pa.string())
+    return array
+
+
+def _array_text(kind: pa.DataType) -> str:
+    """SQL for an array as PostgreSQL writes it, each value in quotes."""
+    is_binary = is_bytes(kind.value_type)
+    text = "'\\x' || hex(x)" if is_binary else "CAST(x AS VARCHAR)"
+    inner = f"replace(replace({text}, {quoted(chr(92))}, {quoted(chr(92) * 2)}), '\"', {quoted(chr(92) + chr(34))})"
+    each = f"lambda x: CASE WHEN x IS NULL THEN 'NULL' ELSE '\"' || {inner} || '\"' END"
+    return f"'{{' || array_to_string(list_transform(item, {each}), ',') || '}}'"
+
+
+def _computed(array: pa.Array, expression: str) -> pa.StringArray:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("given", pa.table({"item": array}))
+        sql = f"SELECT CASE WHEN item IS NOT NULL THEN {expression} END AS item FROM given"
+        found = connection.sql(sql).to_arrow_table()["item"]
+    return pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], pa.string())
+
+
+def changed(array: pa.Array, column: PgColumn) -> pa.Array | None:
+    """Which values the server would round or cut without a word; None: none."""
+    kind, pg = array.type, column.pg
+    if pg.name == "numeric" and pa.types.is_decimal(kind):
+        return _rounded_decimals(array, pg.modifier)
+    if pg.name in ("time", "timestamp", "timestamptz") and (pa.types.is_timestamp(kind) or pa.types.is_time(kind)):
+        return _rounded_times(array, 6 if pg.modifier < 0 else pg.modifier)
+    if pg.name in ("varchar", "bpchar") and pg.modifier >= 4 and is_text(kind):
+        most = pg.modifier - 4
+        if not pc.any(pc.greater(pc.utf8_length(array), most)).as_py():
+            return None
+        return pc.and_(pc.greater(pc.utf8_length(array), most), pc.ends_with(array, " "))
+    if pg.name == "float8" and kind in (pa.int64(), pa.uint64()):
+        return pc.not_equal(array.cast(pa.float64(), safe=False).cast(kind, safe=False), array)
+    return None
+
+
+def _rounded_decimals(array: pa.Array, modifier: int) -> pa.Array | None:
+    found = numeric_of(modifier)
+    if found is None or array.type.scale <= found[1]:
+        return None
+    return pc.not_equal(pc.round(array, ndigits=found[1]), array)
+
+
+def _rounded_times(array: pa.Array, digits: int) -> pa.Array | None:
+    unit = UNITS[array.type.unit]
+    if unit <= digits:
+        return None
+    step = 10 ** (unit - digits)
+    counts = array.cast(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
+    return pc.not_equal(pc.multiply(pc.divide(counts, step), step), counts)

@@ -1,0 +1,126 @@
+"""Takes COPY's answer in large blocks: asyncpg gives whole buffers, where libpq gives one record a call."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from adapters.postgres.opening import SETTINGS, Server, said
+from pipelines.errors import Unavailable
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+BLOCK_BYTES = 4 << 20
+
+
+def blocks(server: Server, pattern: Connection[Any], snapshot: str | None, sql: str) -> Iterator[bytes]:
+    """The answer to a query as CSV, in blocks of whole records.
+
+    Args:
+        pattern: A connection to the same database: a second one is made as that was.
+        snapshot: The snapshot to read; None: the state of this moment.
+        sql: One SELECT, already accepted by the server.
+    """
+    import asyncpg
+
+    loop = asyncio.new_event_loop()
+    connection = None
+    try:
+        connection = loop.run_until_complete(_open(pattern, server))
+        loop.run_until_complete(connection.execute(_begin(snapshot)))
+        yield from _copied(loop, connection, sql)
+    except asyncpg.PostgresError as fault:
+        raise said(server, fault.sqlstate, str(fault), False) from fault
+    except (OSError, asyncpg.InterfaceError) as fault:
+        raise Unavailable(f"{server.address}: {str(fault) or 'the connection was lost'}") from fault
+    finally:
+        if connection is not None:
+            connection.terminate()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+def _begin(snapshot: str | None) -> str:
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    if snapshot is None:
+        return begin
+    return f"{begin}; SET TRANSACTION SNAPSHOT '{snapshot}'; SET LOCAL max_parallel_workers_per_gather = 0"
+
+
+async def _open(pattern: Connection[Any], server: Server) -> Any:
+    import asyncpg
+
+    info = pattern.info
+    given = {**SETTINGS, "lock_timeout": f"{int(server.lock_seconds * 1000)}ms"}
+    if server.search_path:
+        given["search_path"] = server.search_path
+    return await asyncpg.connect(
+        host=info.host or None,
+        port=info.port,
+        user=info.user,
+        password=info.password or None,
+        database=info.dbname,
+        ssl=_tls(pattern),
+        server_settings=given,
+        timeout=30,
+        statement_cache_size=0,
+    )
+
+
+def _tls(pattern: Connection[Any]) -> ssl.SSLContext | bool:
+    """TLS as the pattern has it: where that is encrypted this is, and certificates are checked as far as there."""
+    if not pattern.pgconn.ssl_in_use:
+        return False
+    words = pattern.info.get_parameters()
+    mode = words.get("sslmode", "prefer")
+    root = words.get("sslrootcert")
+    context = ssl.create_default_context(cafile=None if root in (None, "system") else root)
+    context.check_hostname = mode == "verify-full"
+    if mode not in ("verify-full", "verify-ca"):
+        context.verify_mode = ssl.CERT_NONE
+    if "sslcert" in words:
+        context.load_cert_chain(words["sslcert"], words.get("sslkey"), words.get("sslpassword"))
+    return context
+
+
+def _copied(loop: asyncio.AbstractEventLoop, connection: Any, sql: str) -> Iterator[bytes]:
+    """Steps the loop from block to block: what takes them holds the server back, and no thread is needed."""
+    pieces: list[bytes] = []
+    size = 0
+    ready, taken = asyncio.Event(), asyncio.Event()
+
+    async def output(data: bytes) -> None:
+        nonlocal size
+        pieces.append(data)
+        size += len(data)
+        if size >= BLOCK_BYTES:
+            ready.set()
+            await taken.wait()
+            taken.clear()
+
+    async def step() -> None:
+        waiting = loop.create_task(ready.wait())
+        await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        ready.clear()
+
+    task = loop.create_task(connection.copy_from_query(sql, output=output, format="csv"))
+    try:
+        while True:
+            loop.run_until_complete(step())
+            block = b"".join(pieces)
+            pieces.clear()
+            size = 0
+            if block:
+                yield block
+            if task.done():
+                task.result()
+                return
+            taken.set()
+    finally:
+        if not task.done():
+            task.cancel()
+            loop.run_until_complete(asyncio.gather(task, return_exceptions=True))

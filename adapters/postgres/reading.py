@@ -1,0 +1,349 @@
+"""Reads PostgreSQL: the catalogue, the cut into splits, and a split's rows as Arrow batches.
+
+A table is cut by ranges of its blocks (`ctid`), all read from one snapshot by connections of their own; a view or a query
+is one split. Where the server keeps no snapshot for other connections, all is one split, and the run's note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from json import dumps
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adapters.postgres import snapshots
+from adapters.postgres.copying import blocks
+from adapters.postgres.frames import Cell, Faults, Frames
+from adapters.postgres.opening import Server, connect, translated
+from adapters.postgres.parameters import literal, numbered, placed
+from adapters.postgres.snapshots import Held
+from adapters.postgres.types import PgColumn, PgType, arrow_type
+from pipelines.errors import Invalid
+from pipelines.node import Chunk, Json, Malformed, Split, SplitPlan, Want
+from pipelines.sql.literals import name_of
+from pipelines.tables.get import SEEN, TableGet
+from pipelines.tables.relation import Column, Table, as_list
+from pipelines.tables.spool import TOKENS
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from pipelines.scope import Scope
+
+BLOCK_BYTES = 8192
+SPLIT_BLOCKS = 1024
+SPLITS_MOST = 256
+TUPLES_MOST = 291
+"""So many records a block of 8 KiB holds at most (MaxHeapTuplesPerPage)."""
+ROOM = 1 << 40
+"""Room for the ordinals of a split whose number of records nothing bounds."""
+RANGES_SINCE = 140_000
+"""Before PostgreSQL 14 a range of blocks is found by reading all of them."""
+
+
+class PostgresReader:
+    """A connection in a transaction that reads one snapshot."""
+
+    def __init__(self, server: Server, connection: Connection[Any], run: str) -> None:
+        self.server = server
+        self.connection = connection
+        self.run = run
+        self.is_kept = False
+        self.seen: list[list[object]] | None = None
+        self._columns: dict[tuple[str | None, str | None], list[PgColumn]] = {}
+
+    def rows(self, sql: str, values: Mapping[str, object]) -> list[tuple[object, ...]]:
+        text, bound = numbered(sql, values)
+        with translated(self.server):
+            return self.connection.execute(text.encode(), bound).fetchall()
+
+    def tables(self) -> list[str]:
+        """Tables and views: those of the connection's search path, or where it has none all, with their schema's name."""
+        sql = (
+            "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname ELSE n.nspname || '.' || c.relname END "
+            "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') "
+            "AND n.nspname !~ '^(pg_|information_schema$)' AND NOT c.relispartition "
+            r"AND c.relname NOT LIKE '\_processflow\_%' "
+            f"{'AND pg_table_is_visible(c.oid) ' if self.server.search_path else ''}ORDER BY 1"
+        )
+        return [str(name) for (name,) in self.rows(sql, {})]
+
+    def kind(self, table: str) -> str:
+        """The relation's kind in the catalogue, or nothing where there is no such table."""
+        sql = "SELECT relkind::text FROM pg_class WHERE oid = to_regclass($name)"
+        found = self.rows(sql, {"name": target_sql(table)})
+        return str(found[0][0]) if found else ""
+
+    def columns(self, get: TableGet, values: Mapping[str, object]) -> list[Column]:
+        return list(self.typed_columns(get, values))
+
+    def typed_columns(self, get: TableGet, values: Mapping[str, object]) -> list[PgColumn]:
+        name = (get.table, get.query)
+        if name not in self._columns:
+            if get.table is not None and not self.kind(get.table):
+                return []
+            self._columns[name] = self.selected(f"SELECT * FROM {get.relation().sql}")
+        return self._columns[name]
+
+    def selected(self, sql: str) -> list[PgColumn]:
+        """The columns of a SELECT, which the server plans and does not run."""
+        from psycopg.pq import ExecStatus
+
+        names: list[str] = []
+
+        def number(name: str) -> str:
+            names.append(name) if name not in names else None
+            return f"${names.index(name) + 1}"
+
+        low = self.connection.pgconn
+        answer = low.prepare(b"", placed(sql, number).encode())
+        if answer.status == ExecStatus.COMMAND_OK:
+            answer = low.describe_prepared(b"")
+        if answer.status != ExecStatus.COMMAND_OK:
+            with translated(self.server):
+                from psycopg import errors
+
+                raise errors.error_from_result(answer)
+        found = [
+            ((answer.fname(place) or b"").decode(), answer.ftype(place), answer.fmod(place))
+            for place in range(answer.nfields)
+        ]
+        types = self._types([(kind, modifier) for _, kind, modifier in found])
+        return [
+            PgColumn(name, types[kind, modifier][0], arrow_type(types[kind, modifier][1]), pg=types[kind, modifier][1])
+            for name, kind, modifier in found
+        ]
+
+    def _types(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, PgType]]:
+        sql = (
+            "SELECT w.o, w.m, format_type(w.o, w.m), t.typname::text, t.typtype::text, e.typname::text, e.typtype::text, "
+            "t.typcategory = 'A' AND t.typelem <> 0 FROM unnest($oids::int8[], $modifiers::int4[]) AS w(o, m) "
+            "JOIN pg_type t ON t.oid = w.o LEFT JOIN pg_type e ON e.oid = t.typelem"
+        )
+        pairs = list(dict.fromkeys(wanted))
+        rows = self.rows(sql, {"oids": [kind for kind, _ in pairs], "modifiers": [modifier for _, modifier in pairs]})
+        found: dict[tuple[int, int], tuple[str, PgType]] = {}
+        for kind, modifier, declared, name, sort, element, element_sort, is_array in rows:
+            inner = PgType(str(element), str(element_sort), int(str(modifier))) if is_array else None
+            found[int(str(kind)), int(str(modifier))] = (
+                str(declared),
+                PgType(str(name), str(sort), int(str(modifier)), inner),
+            )
+        return found
+
+    def table(self, table: str) -> Table | None:
+        """A table to write to; None where there is none."""
+        if self.kind(table) not in ("r", "p", "f", "v"):
+            return None
+        facts_sql = (
+            "SELECT attname::text, attnotnull AND NOT atthasdef AND attidentity = '', "
+            "attgenerated <> '' OR attidentity = 'a' FROM pg_attribute "
+            "WHERE attrelid = to_regclass($name) AND attnum > 0 AND NOT attisdropped"
+        )
+        facts = {str(row[0]): row for row in self.rows(facts_sql, {"name": target_sql(table)})}
+        columns = [
+            PgColumn(
+                column.name,
+                column.declared,
+                column.type,
+                bool(facts[column.name][1]),
+                not facts[column.name][2],
+                column.pg,
+            )
+            for column in self.selected(f"SELECT * FROM {target_sql(table)}")
+        ]
+        return Table(columns, [frozenset(name.casefold() for name in names) for names in self._unique(table)])
+
+    def _unique(self, table: str) -> list[list[str]]:
+        sql = (
+            "SELECT array_agg(a.attname::text) FROM pg_index i JOIN pg_attribute a "
+            "ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) "
+            "WHERE i.indrelid = to_regclass($name) AND i.indisunique AND i.indimmediate AND i.indisvalid "
+            "AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid"
+        )
+        return [list(names) for (names,) in self.rows(sql, {"name": target_sql(table)})]  # type: ignore[call-overload]
+
+    def published(self, token: str) -> bool:
+        """Whether the database holds the publication of this token."""
+        if not self.kind(TOKENS):
+            return False
+        return bool(self.rows(f"SELECT 1 FROM {TOKENS} WHERE token = $token", {"token": token}))
+
+    def capture(self, column: str) -> str:
+        return f"CAST({column} AS text)"
+
+    def restore(self, parameter: str, column: Column) -> str:
+        return f"CAST({parameter} AS {column.declared})"
+
+    def same(self, one: str, other: str) -> str:
+        return f"ARRAY[{one}] = ARRAY[{other}]"  # nulls are equal in arrays, and a hash join can compare them
+
+    def keep(self, keys: Sequence[Sequence[object]]) -> None:
+        """Keeps the keys for the statement: a transaction that only reads can make no temporary table."""
+        self.seen = [list(key) for key in keys]
+
+    def splits(self, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
+        return iter(list(splits(self, get, spans)))
+
+    def read(self, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+        return read(self, get, split, schema, scope, want)
+
+    def export(self) -> str | None:
+        """The snapshot's name for other connections; None where the server keeps none for them."""
+        known = snapshots.of_run(self.run, self.server.address)
+        if known is not None:
+            return known
+        try:
+            name = str(self.rows("SELECT pg_export_snapshot()", {})[0][0])
+        except Invalid:
+            return None  # a pooler, or a system that only speaks like PostgreSQL
+        self.is_kept = True
+        snapshots.hold(Held(self.run, self.server.address, name, self.connection))
+        return name
+
+
+def target_sql(table: str) -> str:
+    return ".".join(name_of(part) for part in table.split("."))
+
+
+@contextmanager
+def reader(server: Server, run: str = "") -> Iterator[PostgresReader]:
+    """A connection in a transaction that only reads: in the run's snapshot where it has one already."""
+    connection = connect(server, read_only=True)
+    made = PostgresReader(server, connection, run)
+    try:
+        with translated(server):
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            known = snapshots.of_run(run, server.address)
+            if known is not None:
+                connection.execute(f"SET TRANSACTION SNAPSHOT '{known}'".encode())
+        yield made
+    finally:
+        if not made.is_kept:
+            connection.close()
+
+
+def splits(reader: PostgresReader, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
+    """The splits of some spans of the cursor; those marked are worth cutting."""
+    size = _blocks(reader, get.table) if get.table else None
+    snapshot = reader.export() if get.table or len(spans) > 1 else None
+    size = size if snapshot else None
+    for span, is_bulk in spans:
+        payload = {"snapshot": snapshot, "span": span, "first": None, "last": None}
+        if size is None:
+            yield Split(payload, ROOM, SPLIT_BLOCKS * BLOCK_BYTES)
+            continue
+        step = max(SPLIT_BLOCKS, -(-size // SPLITS_MOST)) if is_bulk else max(size, 1)
+        for first in range(0, max(size, 1), step):
+            last = first + step if first + step < size else None  # children of a table may be longer than it
+            room = step * TUPLES_MOST if last is not None else ROOM
+            yield Split({**payload, "first": first, "last": last}, room, min(step, size) * BLOCK_BYTES)
+
+
+def planned(get: TableGet, plan: SplitPlan, want: Want) -> SplitPlan:
+    """The plan as it is used: a look at some records keeps no snapshot; where the server keeps none, the note says so."""
+    names = {split.payload["snapshot"] for split in plan.splits}
+    if want.rows is not None:
+        snapshots.let_go(names)
+        splits = (replace(split, payload={**split.payload, "snapshot": None}) for split in plan.splits)
+        return replace(plan, splits=tuple(splits))
+    if None in names and get.table:
+        words = "the server keeps no snapshot for several connections: read in one piece"
+        return replace(plan, note="; ".join(filter(None, [plan.note, words])))
+    return plan
+
+
+def _blocks(reader: PostgresReader, table: str) -> int | None:
+    """The blocks of a table, or of its largest partition; None where it cannot be read by ranges of them."""
+    if reader.connection.info.server_version < RANGES_SINCE:
+        return None
+    sql = (
+        "SELECT max(pg_relation_size(c.oid) / current_setting('block_size')::int), "
+        "bool_and(coalesce(a.amname, 'heap') = 'heap' AND c.relkind IN ('r', 'm', 'p')) "
+        "FROM (SELECT to_regclass($name)::oid AS oid UNION SELECT relid FROM pg_partition_tree(to_regclass($name))) AS o "
+        "JOIN pg_class c ON c.oid = o.oid LEFT JOIN pg_am a ON a.oid = c.relam"
+    )
+    size, is_heap = reader.rows(sql, {"name": target_sql(table)})[0]
+    return int(str(size)) if is_heap and size is not None else None
+
+
+def read(
+    reader: PostgresReader, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want
+) -> Iterator[Chunk]:
+    """The records of a split."""
+    sql, cells = _statement(reader, get, split, schema, scope, want)
+    frames = Frames(cells)
+    first = 0
+    try:
+        for block in blocks(reader.server, reader.connection, split["snapshot"], sql):
+            batch, faults, raw = frames(block)
+            for begin in range(0, batch.num_rows, want.batch_rows):
+                part = batch.slice(begin, want.batch_rows)
+                yield _chunk(part, faults, raw, begin, first)
+                first += part.num_rows
+    finally:
+        frames.close()
+
+
+def _statement(
+    reader: PostgresReader, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want
+) -> tuple[str, list[Cell]]:
+    there = {column.name: column for column in reader.typed_columns(get, get.values(scope))}
+    place, declared = get.relation(), get.columns if isinstance(get.columns, dict) else {}
+    condition, values = get.condition(reader, scope, split["span"])
+    items: list[str] = []
+    cells: list[Cell] = []
+    for field in schema:
+        if field.name not in there:
+            raise Invalid(
+                f"there is no column {field.name!r} any more; the table or query has changed since the flow was checked"
+            )
+        column = there[field.name]
+        is_list = pa.types.is_list(column.type)
+        items.append(f"array_to_json({place.column(column.name)})" if is_list else place.column(column.name))
+        cells.append(Cell(column.name, column.declared, column.type, field.type, declared.get(column.name)))
+    order = [] if get.table else [place.column(name) for name in as_list(get.key)]
+    if split["first"] is not None:
+        condition, order = _ranged(condition, f"{place.prefix}.ctid", split)
+    sql = f"SELECT {', '.join(items)} FROM {place.sql} WHERE {condition}"
+    if order:
+        sql += f" ORDER BY {', '.join(order)}"
+    if want.rows is not None:
+        sql += f" LIMIT {int(want.rows)}"
+    if reader.seen is not None:
+        names = ", ".join(f"e ->> {number}" for number in range(len(as_list(get.key))))
+        columns = ", ".join(f"k{number}" for number in range(len(as_list(get.key))))
+        values["__keys"] = dumps(reader.seen)
+        sql = f"WITH {SEEN} ({columns}) AS (SELECT {names} FROM json_array_elements($__keys::json) AS e) {sql}"
+    reader.selected(sql)  # what is one SELECT here is one inside of COPY
+    return literal(sql, values, reader.connection), cells
+
+
+def _ranged(condition: str, ctid: str, split: Json) -> tuple[str, list[str]]:
+    """Ranges of blocks come in their order by themselves; with a condition the server may take another way."""
+    order = [ctid] if condition != "true" else []
+    ranges = [] if condition == "true" else [condition]
+    ranges.append(f"{ctid} >= '({int(split['first'])},0)'")
+    if split["last"] is not None:
+        ranges.append(f"{ctid} < '({int(split['last'])},0)'")
+    return " AND ".join(ranges), order
+
+
+def _chunk(batch: pa.RecordBatch, faults: Faults, raw: Callable[[int], str], begin: int, first: int) -> Chunk:
+    """Part of a block that begins at row `begin` there, and at ordinal `first` in the split."""
+    bad = [row - begin for row in sorted(faults) if begin <= row < begin + batch.num_rows]
+    if not bad:
+        return Chunk(batch, first)
+    wrong = set(bad)
+    good = pa.array([row for row in range(batch.num_rows) if row not in wrong], pa.int64())
+    malformed = Malformed(
+        [raw(begin + row) for row in bad],
+        ["type"] * len(bad),
+        ["; ".join(faults[begin + row]) for row in bad],
+        [first + row for row in bad],
+    )
+    return Chunk(batch.take(good), first, pc.add(good, first), malformed)

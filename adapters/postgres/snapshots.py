@@ -1,0 +1,97 @@
+"""Keeps the transactions open whose snapshot all splits of a run are read from.
+
+The connection that planned a read stays in its transaction until the run's reading ends, so that other threads, and other
+processes, read the same state (https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION).
+All nodes of one run that read one database share one snapshot.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+LOOSE_MOST = 4
+"""So many snapshots are kept of reads that belong to no run, such as previews."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A snapshot by the name the server gave it, and the connection whose transaction keeps it."""
+
+    run: str
+    address: str
+    name: str
+    connection: Connection[Any]
+
+    def is_alive(self) -> bool:
+        import psycopg
+
+        try:
+            self.connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+
+_lock = threading.Lock()
+_held: list[Held] = []
+
+
+def of_run(run: str, address: str) -> str | None:
+    """The snapshot that a run already reads a database by, where its transaction still lives."""
+    if not run:
+        return None
+    with _lock:
+        found = [held for held in _held if held.run == run and held.address == address]
+    for held in found:
+        if held.is_alive():
+            return held.name
+        _close([held])
+    return None
+
+
+def hold(held: Held) -> None:
+    """Keeps a connection and its transaction."""
+    with _lock:
+        _held.append(held)
+        loose = [other for other in _held if not other.run]
+    _close(loose[:-LOOSE_MOST])
+
+
+def release(run: str) -> None:
+    """Ends the transactions that were kept for a run."""
+    with _lock:
+        found = [held for held in _held if held.run == run]
+    _close(found)
+
+
+def let_go(names: Iterable[str | None]) -> None:
+    """Ends the transactions that belong to no run and keep these snapshots."""
+    wanted = set(names)
+    with _lock:
+        found = [held for held in _held if held.name in wanted and not held.run]
+    _close(found)
+
+
+def release_all() -> None:
+    """Ends all transactions, at the end of the process."""
+    with _lock:
+        found = list(_held)
+    _close(found)
+
+
+def _close(some: list[Held]) -> None:
+    for held in some:
+        with _lock:
+            if held in _held:
+                _held.remove(held)
+        held.connection.close()
+
+
+atexit.register(release_all)
