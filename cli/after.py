@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from cli import show
 from cli.project import here, settings
 from cli.run import Json, RunnerName, Set, exit_code, progress, stoppable, told
+from pipelines.errors import Invalid
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name, or `last`.")]
 
@@ -46,3 +48,51 @@ def replay(
     typer.echo()
     told(report, project.lake)
     return exit_code(report)
+
+
+def trace(
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="A business key; its columns joined by `|`.")] = None,
+    rid: Annotated[int | None, typer.Option(help="A row id instead, with --run.")] = None,
+    flow: Annotated[str | None, typer.Option(help="Only in this flow.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only in this run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tells a record's way through every node, in every run: what changed, why it was rejected, what the target said."""
+    from agent.tracing import trace as ways_of
+
+    if (key is None) == (rid is None):
+        raise Invalid("give a business key, or --rid with --run")
+    ways = ways_of(here(), key, rid, flow, run)
+    if as_json:
+        show.document(ways)
+        return
+    for way in ways:
+        of = f", replay of {way['replay_of']}" if way["replay_of"] else ""
+        typer.echo(f"{way['flow']}  run {way['run']}{of}  {show.moment(way['started'])}  rid {way['rid']}")
+        show.table(["node", "port", "at", "what"], [_step(step) for step in way["steps"]])
+        typer.echo(f"{way['outcome']}\n")
+
+
+def _step(step: Mapping[str, Any]) -> list[object]:
+    if step["port"] == "rejected":
+        what = f"{step['message']}; {_fields(step['payload'])}"
+    elif step["port"] == "delivered":
+        named = f"id {step['id']}, " if step["id"] is not None else ""
+        what = f"{named}{step['status']}"
+    elif not step["changes"]:
+        what = "unchanged" if step["type"] and not step["type"].endswith(".get") else _fields(step["payload"])
+    else:
+        what = _changed(step["changes"])
+    return [step["node"], step["port"], show.moment(step["at"]), what]
+
+
+def _changed(changes: Mapping[str, Any]) -> str:
+    told = [f"{name} = {show.value_text(value)}" for name, value in changes.get("added", {}).items()]
+    for name, (before, after) in changes.get("changed", {}).items():
+        told.append(f"{name}: {show.value_text(before)} → {show.value_text(after)}")
+    told += [f"without {name}" for name in changes.get("removed", ())]
+    return ", ".join(told)
+
+
+def _fields(payload: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{name} = {show.value_text(value)}" for name, value in (payload or {}).items())

@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[str, Callable[..., object], str], ...] = (
     ("preview", run.preview, "Shows the records at a node; sends nothing"),
     ("test", run.test_flows, "Runs the tests that live in the flows"),
     ("replay", after.replay, "Runs the rejected records of a run again, through today's flow"),
+    ("trace", after.trace, "Tells a record's way from the source to the receipt, in every run"),
     ("query", query.ask, "Answers a SELECT over what all runs left behind"),
     ("doctor", flows.doctor, "Says what is missing on this machine"),
 )

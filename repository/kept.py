@@ -35,7 +35,7 @@ class Kept:
     def replays_of(self, run: str) -> list[str]:
         """The runs that took up rejects of a run, or of such a run, the oldest first."""
         found = [run]
-        with self._opened(self._paths(self._manifest.files("replays"))) as connection:
+        with opened(self._paths(self._manifest.files("replays"))) as connection:
             links = connection.sql(f'SELECT DISTINCT run, "of" FROM {self._replays()} ORDER BY run').fetchall()
         for later, of in links:
             if of in found and later not in found:
@@ -70,7 +70,7 @@ class Kept:
     def _rejects(self, run: str, node: str, files: Sequence[File], where: str | None, again: bool) -> pa.Table:
         columns = files[0].payloads[node]
         paths = self._paths(files)
-        source = f"SELECT {', '.join(_aside(node, columns))} FROM {_read(paths)} WHERE node = {literal(node)}"
+        source = f"SELECT {', '.join(_aside(node, columns))} FROM {read_files(paths)} WHERE node = {literal(node)}"
         conditions = [f"({where}\n)"] if where is not None else []
         if not again:
             conditions.append(
@@ -80,13 +80,13 @@ class Kept:
         names = [*(name for name, _ in columns), ROW_ID]
         picked = ", ".join(map(quoted, names))
         sql = f"SELECT {picked} FROM {SOURCE} WHERE {' AND '.join(conditions) or 'true'} ORDER BY {quoted(ROW_ID)}"
-        with self._opened([*paths, *self._paths(self._manifest.files("replays"))]) as connection:
+        with opened([*paths, *self._paths(self._manifest.files("replays"))]) as connection:
             connection.execute(f"CREATE VIEW {SOURCE} AS {source}")
             return connection.sql(sql).to_arrow_table()
 
     def _check(self, where: str) -> None:
         """A condition is one expression that names no table and opens nothing."""
-        with self._opened([]) as connection:
+        with opened([]) as connection:
             named = asked(connection, f"SELECT 1 FROM {SOURCE} WHERE ({where}\n)")
         others = [name for name in (*named.tables, *named.perhaps) if name != (SOURCE,)]
         if others:
@@ -96,7 +96,7 @@ class Kept:
         paths = self._paths(self._manifest.files("replays"))
         if not paths:
             return '(SELECT NULL::VARCHAR AS run, NULL::VARCHAR AS "of", NULL::VARCHAR AS node, NULL::BIGINT[] AS rids WHERE false)'
-        return _read(paths)
+        return read_files(paths)
 
     def _files(self, table: str, run: str) -> Iterator[File]:
         for commit in self._manifest.commits:
@@ -106,21 +106,22 @@ class Kept:
     def _paths(self, files: Iterable[File]) -> list[str]:
         return [str(self._root / file.path) for file in files]
 
-    @contextmanager
-    def _opened(self, paths: Sequence[str]) -> Iterator[Any]:
-        """A DuckDB that can open these files and nothing else."""
-        import duckdb
 
-        connection = duckdb.connect()
-        try:
-            with tempfile.TemporaryDirectory(prefix="processflow-kept-") as folder:
-                configure(connection, dict(LIMITS), Path(folder))
-                lock(connection, list(paths))
-                yield connection
-        except duckdb.Error as fault:
-            raise Invalid(explained(fault, connection, dict(LIMITS))) from fault
-        finally:
-            connection.close()
+@contextmanager
+def opened(paths: Sequence[str]) -> Iterator[Any]:
+    """A DuckDB that can open these files and nothing else."""
+    import duckdb
+
+    connection = duckdb.connect()
+    try:
+        with tempfile.TemporaryDirectory(prefix="processflow-kept-") as folder:
+            configure(connection, dict(LIMITS), Path(folder))
+            lock(connection, list(paths))
+            yield connection
+    except duckdb.Error as fault:
+        raise Invalid(explained(fault, connection, dict(LIMITS))) from fault
+    finally:
+        connection.close()
 
 
 def _aside(node: str, columns: Columns) -> Iterator[str]:
@@ -134,5 +135,6 @@ def _aside(node: str, columns: Columns) -> Iterator[str]:
                 yield f"{quoted(column)} AS {quoted(name)}"
 
 
-def _read(paths: Sequence[str]) -> str:
+def read_files(paths: Sequence[str]) -> str:
+    """SQL that reads committed files as one relation."""
     return f"read_parquet([{', '.join(map(literal, paths))}], hive_partitioning = false)"

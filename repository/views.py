@@ -175,10 +175,14 @@ def _transactions(source: str) -> str:
 
 
 def _payloads(table: str, files: Sequence[File], source: str) -> str:
-    texts = [f"to_json({_whole(name, columns)})" for name, columns in files[0].payloads.items()]
-    payload = f"coalesce({', '.join(texts)})" if len(texts) > 1 else texts[0]
     head = ", ".join(quoted(name) for name in TABLES[table] if name != "payload")
-    return f"SELECT {head}, {payload} AS payload FROM {source}"
+    return f"SELECT {head}, {payload_text(files[0].payloads)} AS payload FROM {source}"
+
+
+def payload_text(payloads: Mapping[str, Columns]) -> str:
+    """SQL that gives the payload of a row as JSON, whichever of a file's it has."""
+    texts = [f"to_json({_whole(name, columns)})" for name, columns in payloads.items()]
+    return f"coalesce({', '.join(texts)})" if len(texts) > 1 else texts[0]
 
 
 def _whole(name: str, columns: Columns) -> str:

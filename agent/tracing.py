@@ -1,0 +1,123 @@
+"""A record's way through its flow, in every run that saw it: from the source row, node by node, to the receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipelines.errors import Invalid
+from repository.catalogue import Catalogue
+from repository.project import Project
+from repository.tracks import Step, Track, Tracks
+
+Way = dict[str, Any]
+"""A record in a run: `run`, `flow`, `rid`, `started`, `replay_of`, `outcome`, `steps`."""
+MOST_WAYS = 100
+
+
+def trace(
+    project: Project, key: str | None, rid: int | None = None, flow: str | None = None, run: str | None = None
+) -> list[Way]:
+    """The ways of the records with a business key, or of one row id of a run, the oldest first.
+
+    Raises:
+        Invalid: no run has kept such a record.
+    """
+    catalogue = Catalogue(project.catalogue_url)
+    try:
+        named = None if run is None else catalogue.report(run)
+        tracks = Tracks(project.lake)
+        if rid is not None:
+            if named is None:
+                raise Invalid("a row id means a record of one run; say which with --run")
+            found = [Track(named["run"], named["flow"], rid)]
+        else:
+            found = tracks.by_key(str(key), flow, named["run"] if named else None)
+        followed = list(_with_replays(tracks, found))[-MOST_WAYS:]
+        ways = [_way(tracks, track, catalogue) for track in followed]
+    finally:
+        catalogue.close()
+    ways = sorted((way for way in ways if way["steps"]), key=lambda way: str(way["started"]))
+    if not ways:
+        raise Invalid(_unknown(key, rid, flow, run))
+    return ways
+
+
+def _with_replays(tracks: Tracks, found: Sequence[Track]) -> Iterator[Track]:
+    """Each record, followed by the replays that took it up."""
+    seen: set[Track] = set()
+    waiting = list(found)
+    while waiting:
+        track = waiting.pop(0)
+        if track not in seen:
+            seen.add(track)
+            yield track
+            waiting[:0] = tracks.replays(track)
+
+
+def _way(tracks: Tracks, track: Track, catalogue: Catalogue) -> Way:
+    report = catalogue.report(track.run)
+    nodes: Mapping[str, Mapping[str, Any]] = report["nodes"]
+    order = {name: place for place, name in enumerate(nodes)}
+    steps = sorted(tracks.steps(track), key=lambda step: (order.get(step["node"], len(order)), _rank(step)))
+    before: dict[str, Any] | None = None
+    for step in steps:
+        step["type"] = nodes.get(step["node"], {}).get("type")
+        step["at"] = step["at"].isoformat()
+        payload = step.get("payload")
+        if payload is not None:
+            step["changes"] = _changes(before, payload)
+            before = payload if step["port"] != "rejected" else before
+    return {
+        "run": track.run,
+        "flow": track.flow,
+        "rid": track.rid,
+        "started": report["started"],
+        "replay_of": report.get("replay_of"),
+        "outcome": _outcome(steps, nodes),
+        "steps": steps,
+    }
+
+
+def _rank(step: Step) -> tuple[int, str]:
+    """At one node: what left it, what it rejected, what its target said."""
+    return {"rejected": 1, "delivered": 2}.get(step["port"], 0), str(step["at"])
+
+
+def _changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step made of a payload; of the first, nothing."""
+    if before is None:
+        return {}
+    changed = {name: [before[name], after[name]] for name in after if name in before and before[name] != after[name]}
+    added = {name: after[name] for name in after if name not in before}
+    removed = [name for name in before if name not in after]
+    return {
+        **({"added": added} if added else {}),
+        **({"changed": changed} if changed else {}),
+        **({"removed": removed} if removed else {}),
+    }
+
+
+def _outcome(steps: Sequence[Step], nodes: Mapping[str, Mapping[str, Any]]) -> str:
+    """What became of a record, as far as its run has kept it."""
+    delivered = list(dict.fromkeys(step["node"] for step in steps if step["port"] == "delivered"))
+    rejected = list(dict.fromkeys(step["node"] for step in steps if step["port"] == "rejected"))
+    told = [f"delivered by {', '.join(delivered)}"] if delivered else []
+    told += [f"rejected by {', '.join(rejected)}"] if rejected else []
+    if told or not steps:
+        return " and ".join(told)
+    last = steps[-1]["node"]
+    behind = list(nodes)[list(nodes).index(last) + 1 :] if last in nodes else []
+    leavers = [name for name in behind if nodes[name]["filtered"]]
+    if leavers:
+        return f"left {last}; then filtered (by {' or '.join(leavers)}), or not among the records that were kept"
+    return f"left {last}; what came then was not kept"
+
+
+def _unknown(key: str | None, rid: int | None, flow: str | None, run: str | None) -> str:
+    what = f"row id {rid}" if rid is not None else f"business key {key!r}"
+    where = "".join([f" of flow {flow!r}" if flow else "", f" in run {run}" if run else ""])
+    return (
+        f"no run{where} has kept a record with {what}; nodes tell their records apart by `key`, "
+        "and keep all of them with `snapshot: all`"
+    )
