@@ -20,7 +20,7 @@ from pipelines.facts import Plain
 from pipelines.job import Job, Watch
 from pipelines.lean import importing_beam
 from pipelines.node import Post
-from pipelines.settle import all_facts, gather
+from pipelines.settle import all_facts, gather, release
 from repository import lake
 from repository.catalogue import Catalogue
 from repository.project import Project
@@ -139,6 +139,7 @@ def _unforeseen(job: Job, found: Exception) -> Bug:
 
 def finish(job: Job, catalogue: Catalogue, about: About, fault: BaseException | None = None) -> Report:
     """Makes a run's logs visible, moves its positions and removes its folder. Called again it does no harm."""
+    release(job)
     facts = gather(job, [all_facts(job), *job.watch.partial])
     done = report(
         job,

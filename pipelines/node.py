@@ -250,6 +250,11 @@ class Get(Node):
         """The position that has both behind it. Associative and commutative; None is neutral."""
         return one if other is None else other
 
+    def release(self, scope: Scope) -> None:
+        """Lets go of what `plan` keeps open, such as a transaction that keeps a snapshot: all splits are read, or the
+        run has ended. Called again, or where nothing is kept, it does no harm.
+        """
+
     def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
         """The position with which the next run reads the cursor's values from `first` on (up to `last`, and the one
         after that goes on from `then`).

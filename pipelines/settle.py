@@ -20,6 +20,7 @@ from pipelines.wide import wide_splits
 
 def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     """Settles a phase and gives the splits of the next. Called again after a crash it goes on where it was."""
+    release(job, phase)
     known = journal.load_phase(job, phase)
     planned = None if known or job.is_dry else journal.load_planned(job, phase)
     whole = known or gather(job, [Facts(positions=planned["positions"] if planned else {}), *facts])
@@ -41,6 +42,13 @@ def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
         return []
     wide = wide_splits(spills, job, phase)
     return [*wide, *spilled_splits(held, job, phase + 1), *begin(job, phase + 1)]
+
+
+def release(job: Job, phase: int | None = None) -> None:
+    """Lets go of what the gets of a phase (None: of all) kept open while their splits were read."""
+    for station in job.plan.gets():
+        if phase in (None, station.phase) and isinstance(station.spec.config, Get):
+            station.spec.config.release(job.scope)
 
 
 def gather(job: Job, facts: Sequence[Facts]) -> Facts:
@@ -154,13 +162,8 @@ def _publish(job: Job, phase: int, station: Station, whole: Facts) -> Facts:
     settled = journal.load_settled(job, station.name)
     if settled is not None and journal.is_published(job, station.name):
         return settled
-    config = station.spec.config
-    if not isinstance(config, Post):
-        return Facts()
-    token = job.token(station.name)
-    if settled is None or not config.is_published(job.scope, token):
-        policy = attempts(station.retry, job.watch.stop, lambda attempt, fault: None)
-        settled = policy(_publish_once, job, phase, station, whole)
+    policy = attempts(station.retry, job.watch.stop, lambda attempt, fault: None)
+    settled = policy(_publish_once, job, phase, station, whole)
     journal.save_published(job, station.name)
     return settled
 
@@ -168,6 +171,9 @@ def _publish(job: Job, phase: int, station: Station, whole: Facts) -> Facts:
 def _publish_once(job: Job, phase: int, station: Station, whole: Facts) -> Facts:
     config = station.spec.config
     assert isinstance(config, Post)
+    known = journal.load_settled(job, station.name)
+    if known is not None and config.is_published(job.scope, job.token(station.name)):
+        return known  # it had been committed when the process died, or the connection before it could say so
     parts = whole.parts.get(station.name, [])
     publication = config.publish(parts, station.schema, job.scope, job.token(station.name))
     program = Program(job, phase)
