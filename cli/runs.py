@@ -70,3 +70,62 @@ def show_run(
         typer.echo(f"  {name} = {show.value_text(value)}")
     typer.echo()
     told(report, project.lake)
+
+
+@app.command("diff")
+def diff_runs(
+    before: Annotated[str, typer.Argument(metavar="RUN", help="The one run.")],
+    after: Annotated[str, typer.Argument(metavar="RUN", help="The other; `last` is the latest.")],
+    node: Annotated[
+        list[str] | None, typer.Option(metavar="NODE[.PORT]", help="Where to compare; without it, at the posts.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Columns, with `,` between, that tell records apart.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many records that differ are shown.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Compares what two runs gave, by key: records added, removed, changed, and in which fields."""
+    from agent.comparing import diff
+
+    found = diff(here(), before, after, node or (), key.split(",") if key else (), limit)
+    if as_json:
+        show.document(found)
+    else:
+        diff_told(found)
+
+
+def diff_told(found: dict[str, Any]) -> None:
+    """Shows a comparison to a person."""
+    for name, counts in found["nodes"].items():
+        told = counts if isinstance(counts, str) else ", ".join(f"{c} {a:,} → {b:,}" for c, (a, b) in counts.items())
+        typer.echo(f"{name}: {told}")
+    for place in found["places"]:
+        counts = [f"{place[name]:,} {name}" for name in ("added", "removed", "changed", "same")]
+        typer.echo(f"{place['place']}, by {place['key']}: {', '.join(counts)}")
+        for which in ("added", "removed"):
+            if place[f"columns_{which}"]:
+                typer.echo(f"  columns {which}: {', '.join(place[f'columns_{which}'])}")
+        if place["fields"]:
+            typer.echo("  differing: " + ", ".join(f"{name} in {count:,}" for name, count in place["fields"].items()))
+        if not place["is_whole"]:
+            typer.echo(
+                f"  of what was kept: {place['before']:,} of {place['left_before']:,} records before, "
+                f"{place['after']:,} of {place['left_after']:,} after; `snapshot: all` keeps everything"
+            )
+        if place["examples"]:
+            show.table(["key", "", "what"], [_example(one) for one in place["examples"]])
+    if not found["places"]:
+        typer.echo("neither run has kept a record at a post; name a node with --node")
+    elif found["is_same"]:
+        typer.echo("no difference")
+
+
+def _example(one: dict[str, Any]) -> list[object]:
+    if one["before"] is None or one["after"] is None:
+        record = one["after"] or one["before"]
+        said = ", ".join(f"{name} = {show.value_text(value)}" for name, value in record.items())
+        return [one["key"], "added" if one["before"] is None else "removed", said]
+    said = ", ".join(
+        f"{name}: {show.value_text(one['before'][name])} → {show.value_text(one['after'][name])}"
+        for name in one["fields"]
+    )
+    return [one["key"], "changed", said]

@@ -126,7 +126,7 @@ def test_a_record_is_replayed_once_and_again_only_when_that_is_said(tmp_path: Pa
     first = replay(Replay(made, run, where="tags = 'x4'"), drive)
 
     second = replay(Replay(made, run, node="priced"), drive)
-    with pytest.raises(Invalid, match="were replayed by [^ ]+, [^ ]+; --again"):
+    with pytest.raises(Invalid, match=r"were replayed by [^ ]+, [^ ]+; --again"):
         replay(Replay(made, run, node="priced"), drive)
     third = replay(Replay(made, run, node="priced", again=True), drive)
 
