@@ -109,7 +109,7 @@ class Get(TableGet):
     )
 
     def reader(self, scope: Scope) -> AbstractContextManager[reading.PostgresReader]:
-        return reading.reader(scope.connection(self.connection, Connection).server(scope), scope.run)
+        return reading.reader(scope.connection(self.connection, Connection).server(scope), scope.run, repr(self))
 
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         return reading.planned(self, super().plan(scope, position, want), want)

@@ -30,7 +30,7 @@ def blocks(server: Server, pattern: Connection[Any], snapshot: str | None, sql: 
     connection = None
     try:
         connection = loop.run_until_complete(_open(pattern, server))
-        loop.run_until_complete(connection.execute(_begin(snapshot)))
+        loop.run_until_complete(_begin(connection, server, snapshot))
         yield from _copied(loop, connection, sql)
     except asyncpg.PostgresError as fault:
         raise said(server, fault.sqlstate, str(fault), False) from fault
@@ -43,11 +43,21 @@ def blocks(server: Server, pattern: Connection[Any], snapshot: str | None, sql: 
         loop.close()
 
 
-def _begin(snapshot: str | None) -> str:
-    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+async def _begin(connection: Any, server: Server, snapshot: str | None) -> None:
+    """Begins a transaction that sees the snapshot, which is there as long as the connection that planned."""
+    import asyncpg
+
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     if snapshot is None:
-        return begin
-    return f"{begin}; SET TRANSACTION SNAPSHOT '{snapshot}'; SET LOCAL max_parallel_workers_per_gather = 0"
+        return
+    try:
+        await connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+    except (asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError) as fault:
+        raise Unavailable(
+            f"{server.address}: the snapshot that this run reads is gone: the server was restarted, or the connection "
+            f"that kept it was lost; a new run reads from the beginning of this one"
+        ) from fault
+    await connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
 
 
 async def _open(pattern: Connection[Any], server: Server) -> Any:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from pipelines.scope import Scope
 
 BLOCK_BYTES = 8192
-SPLIT_BLOCKS = 1024
-SPLITS_MOST = 256
+SPLIT_BLOCKS = (1024, 16_384)
+"""A split has so many blocks at least and at most; in between a table is cut into `SPLITS`."""
+SPLITS = 32
 TUPLES_MOST = 291
 """So many records a block of 8 KiB holds at most (MaxHeapTuplesPerPage)."""
 ROOM = 1 << 40
@@ -48,10 +49,12 @@ RANGES_SINCE = 140_000
 class PostgresReader:
     """A connection in a transaction that reads one snapshot."""
 
-    def __init__(self, server: Server, connection: Connection[Any], run: str) -> None:
+    def __init__(self, server: Server, connection: Connection[Any], run: str = "", node: str = "") -> None:
         self.server = server
         self.connection = connection
         self.run = run
+        self.node = node
+        self.held: Held | None = None
         self.is_kept = False
         self.seen: list[list[object]] | None = None
         self._columns: dict[tuple[str | None, str | None], list[PgColumn]] = {}
@@ -194,15 +197,15 @@ class PostgresReader:
 
     def export(self) -> str | None:
         """The snapshot's name for other connections; None where the server keeps none for them."""
-        known = snapshots.of_run(self.run, self.server.address)
-        if known is not None:
-            return known
+        if self.held is not None:
+            self.held.planned.add(self.node)
+            return self.held.name
         try:
             name = str(self.rows("SELECT pg_export_snapshot()", {})[0][0])
         except Invalid:
             return None  # a pooler, or a system that only speaks like PostgreSQL
         self.is_kept = True
-        snapshots.hold(Held(self.run, self.server.address, name, self.connection))
+        snapshots.hold(Held(self.run, self.server.address, name, self.connection, {self.node}))
         return name
 
 
@@ -211,16 +214,16 @@ def target_sql(table: str) -> str:
 
 
 @contextmanager
-def reader(server: Server, run: str = "") -> Iterator[PostgresReader]:
-    """A connection in a transaction that only reads: in the run's snapshot where it has one already."""
+def reader(server: Server, run: str = "", node: str = "") -> Iterator[PostgresReader]:
+    """A connection in a transaction that only reads: in the run's snapshot where it has one for this node to plan by."""
     connection = connect(server, read_only=True)
-    made = PostgresReader(server, connection, run)
+    made = PostgresReader(server, connection, run, node)
     try:
         with translated(server):
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            known = snapshots.of_run(run, server.address)
-            if known is not None:
-                connection.execute(f"SET TRANSACTION SNAPSHOT '{known}'".encode())
+            made.held = snapshots.of_run(run, server.address, node)
+            if made.held is not None:
+                connection.execute(f"SET TRANSACTION SNAPSHOT '{made.held.name}'".encode())
         yield made
     finally:
         if not made.is_kept:
@@ -235,9 +238,9 @@ def splits(reader: PostgresReader, get: TableGet, spans: Sequence[tuple[Json, bo
     for span, is_bulk in spans:
         payload = {"snapshot": snapshot, "span": span, "first": None, "last": None}
         if size is None:
-            yield Split(payload, ROOM, SPLIT_BLOCKS * BLOCK_BYTES)
+            yield Split(payload, ROOM, SPLIT_BLOCKS[0] * BLOCK_BYTES)
             continue
-        step = max(SPLIT_BLOCKS, -(-size // SPLITS_MOST)) if is_bulk else max(size, 1)
+        step = min(max(SPLIT_BLOCKS[0], -(-size // SPLITS)), SPLIT_BLOCKS[1]) if is_bulk else max(size, 1)
         for first in range(0, max(size, 1), step):
             last = first + step if first + step < size else None  # children of a table may be longer than it
             room = step * TUPLES_MOST if last is not None else ROOM

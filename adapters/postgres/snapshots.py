@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LOOSE_MOST = 4
 """So many snapshots are kept of reads that belong to no run, such as previews."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Held:
     """A snapshot by the name the server gave it, and the connection whose transaction keeps it."""
 
@@ -28,6 +28,8 @@ class Held:
     address: str
     name: str
     connection: Connection[Any]
+    planned: set[str] = field(default_factory=set)
+    """The nodes that have planned by it. One that plans again wants to see what has come since."""
 
     def is_alive(self) -> bool:
         import psycopg
@@ -43,17 +45,18 @@ _lock = threading.Lock()
 _held: list[Held] = []
 
 
-def of_run(run: str, address: str) -> str | None:
-    """The snapshot that a run already reads a database by, where its transaction still lives."""
+def of_run(run: str, address: str, node: str) -> Held | None:
+    """The snapshot by which a node is to plan: the run's own, if it has one that this node has not planned by."""
     if not run:
         return None
     with _lock:
-        found = [held for held in _held if held.run == run and held.address == address]
-    for held in found:
-        if held.is_alive():
-            return held.name
-        _close([held])
-    return None
+        found = [held for held in _held if held.run == run and held.address == address][-1:]
+    if not found or node in found[0].planned:
+        return None
+    if not found[0].is_alive():
+        _close(found)
+        return None
+    return found[0]
 
 
 def hold(held: Held) -> None:

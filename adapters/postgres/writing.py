@@ -34,7 +34,7 @@ class PostgresSession:
         self.server = server
         self.work = work
         self.connection = connect(server, read_only=False)
-        self.reader = PostgresReader(server, self.connection, "")
+        self.reader = PostgresReader(server, self.connection)
         self._run("BEGIN")
 
     def published(self, token: str) -> bool:
@@ -116,7 +116,7 @@ class PostgresSession:
         )
         connection = connect(self.server, read_only=True)
         try:
-            found = PostgresReader(self.server, connection, "").rows(sql, {"name": target_sql(self.work.table)})
+            found = PostgresReader(self.server, connection).rows(sql, {"name": target_sql(self.work.table)})
         finally:
             connection.close()
         shown = [

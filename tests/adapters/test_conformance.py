@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ import duckdb
 import pytest
 
 from adapters import duckdb as warehouse
-from adapters import file, sqlite
+from adapters import file, postgres, sqlite
+from adapters.postgres import snapshots
 from pipelines.conformance import GetConformance, PostConformance
 from pipelines.conformance.examples import Records
+from pipelines.conformance.nodes import NodeConformance
 from pipelines.environment import Connection, Environment
 from pipelines.node import Example, Node
 from pipelines.scope import Scope
+from tests.parts.postgres import Server, schema_of
 
 ORDERS = "CREATE TABLE orders (order_no VARCHAR PRIMARY KEY, country VARCHAR, total DOUBLE, updated_at BIGINT)"
 ROWS: list[dict[str, Any]] = [
@@ -125,6 +128,51 @@ class TestDuckdbPost(TablePost):
     database = "shop.duckdb"
 
 
+class InPostgres(NodeConformance):
+    """Orders in a schema of their own on a real server."""
+
+    server: Server
+
+    @pytest.fixture(autouse=True)
+    def _server(self, postgres: Server) -> Iterator[None]:
+        self.server = postgres
+        yield
+        snapshots.release_all()
+
+    def executed(self, scope: Scope, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        schema = schema_of(scope.project / "db")
+        with self.server.connect(options=f"-c search_path={schema}") as connection:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            found = connection.execute(statement.replace("?", "%s"), list(values))
+            return found.fetchall() if found.description else []
+
+    def prepare(self, project: Path, example: Example) -> Scope:
+        scope = NodeConformance.prepare(self, project, example)
+        self.executed(scope, ORDERS.replace("DOUBLE", "DOUBLE PRECISION"))
+        for row in ROWS:
+            self.executed(scope, "INSERT INTO orders VALUES (?, ?, ?, ?)", list(row.values()))
+        settings = self.server.settings(schema_of(scope.project / "db"))
+        return replace(scope, environment=Environment(connections={"db": postgres.Connection(**settings)}))
+
+
+class TestPostgresGet(InPostgres, TableGet):
+    node = postgres.Get
+
+    def grow(self, scope: Scope, example: Example) -> Records | None:
+        if "cursor" not in example.config:
+            return None
+        self.executed(scope, "INSERT INTO orders VALUES (?, ?, ?, ?)", list(NEW.values()))
+        return [NEW]
+
+
+class TestPostgresPost(InPostgres, TablePost):
+    node = postgres.Post
+
+    def delivered(self, scope: Scope, example: Example) -> Records:
+        found = self.executed(scope, "SELECT * FROM orders ORDER BY order_no")
+        return [dict(zip(NEW, row, strict=True)) for row in found]
+
+
 class TestFileGet(GetConformance):
     node = file.Get
 
@@ -157,6 +205,9 @@ def fetched(query: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("node", [file.Get, file.Post, sqlite.Get, sqlite.Post, warehouse.Get, warehouse.Post])
+@pytest.mark.parametrize(
+    "node",
+    [file.Get, file.Post, sqlite.Get, sqlite.Post, warehouse.Get, warehouse.Post, postgres.Get, postgres.Post],
+)
 def test_what_an_adapter_gives_is_documented_by_examples(node: type[Node]) -> None:
     assert node.examples
