@@ -50,9 +50,7 @@ def _read_again(program: Program, station: Station, get: Get, batch: pa.RecordBa
             left[broken] = False
             rows = pa.array(broken, pa.int64())
             again = pa.record_batch([pa.array([texts[place] for place in broken], pa.string())], schema=MALFORMED)
-            rejects = Rejects(
-                pa.array(range(len(broken)), pa.int64()), chunk.malformed.codes, chunk.malformed.messages
-            )
+            rejects = Rejects(pa.array(range(len(broken)), pa.int64()), chunk.malformed.codes, chunk.malformed.messages)
             program.reject(station, with_ids(again, ids.take(rows)), rejects)
         program.emit(station, "out", with_ids(chunk.batch, ids.take(pa.array(records, pa.int64()))))
     counts.taken += int(left.sum())
