@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from pipelines import journal
@@ -192,11 +193,13 @@ def _settled(program: Program, station: Station, publication: Publication, stage
     config = station.spec.config
     assert isinstance(config, Post)
     counts = program.facts.ledger.of(station.name)
+    started = time.perf_counter()
     for batch, outcome in publication.settle():
         counts.pending -= batch.num_rows
         program.apply(station, batch, outcome)
         if config.keeps_ids:
             counts.delivered += batch.num_rows - (len(outcome.rejects.codes) if outcome.rejects else 0)
+    counts.seconds += time.perf_counter() - started
     if not config.keeps_ids:
         counts.delivered += staged_rows
     return program.close()
