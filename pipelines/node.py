@@ -165,6 +165,12 @@ class Wide(Node):
         A relation is called as its input, `input` where that has no name, and has its columns and `ROW_ID`.
         """
 
+    def needs(
+        self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox
+    ) -> Mapping[str, frozenset[str] | None]:
+        """Per input the columns needed to give the `wanted` columns. None: all."""
+        return dict.fromkeys(schemas)
+
 
 @dataclass(frozen=True)
 class Want:

@@ -187,40 +187,58 @@ def keep_snapshots(planned: Plan, flow: Flow) -> Plan:
     )
 
 
+Needs = dict[tuple[str, str], frozenset[str] | None]
+"""Per station and input the columns that it needs there; None: all."""
+
+
 def prune_columns(planned: Plan, sandbox: Sandbox) -> Plan:
     """Each get reads only columns that something downstream needs; all of them where its snapshot is to be whole."""
-    wanted: dict[str, frozenset[str] | None] = {}
+    needs: Needs = {}
+    asked: dict[str, frozenset[str] | None] = {}
     for station in reversed(list(planned.stations.values())):
-        asked = _asked(station, planned, wanted)
+        wanted = asked[station.name] = _asked(station, planned, needs)
         config = station.spec.config
         if isinstance(config, Transform):
-            wanted[station.name] = config.needs(asked, station.schema, sandbox)
+            needs[station.name, ""] = config.needs(wanted, station.schema, sandbox)
+        elif isinstance(config, Wide):
+            found = config.needs(wanted, station.named_inputs, sandbox)
+            needs.update({(station.name, into): columns for into, columns in found.items()})
         else:
-            wanted[station.name] = asked if isinstance(config, Get) else None
-    return _replaced(planned, {get.name: _narrowed(get, wanted[get.name]) for get in planned.gets()})
+            needs[station.name, ""] = None
+    return _replaced(planned, {get.name: _narrowed(get, asked[get.name]) for get in planned.gets()})
 
 
-def _asked(station: Station, planned: Plan, wanted: Mapping[str, frozenset[str] | None]) -> frozenset[str] | None:
+def _asked(station: Station, planned: Plan, needs: Needs) -> frozenset[str] | None:
     """The columns of a station's outputs that its consumers need; None: all."""
     if "all" in station.snapshots.values():
         return None
-    needs = [wanted[target] for port, targets in station.links.items() if port != "rejected" for target in targets]
-    if None in needs or ("rejected" in station.links and not isinstance(station.spec.config, Get)):
+    if "rejected" in station.links and not isinstance(station.spec.config, Get):
         return None
-    return frozenset[str]().union(*(need for need in needs if need is not None))
+    found = [
+        needs[target, link.into if isinstance(planned.stations[target].spec.config, Wide) else ""]
+        for port, targets in station.links.items()
+        if port != "rejected"
+        for target in targets
+        for link in planned.stations[target].spec.inputs
+        if (link.node, link.port) == (station.name, port)
+    ]
+    return None if None in found else frozenset[str]().union(*(columns for columns in found if columns is not None))
 
 
 def _narrowed(get: Station, wanted: frozenset[str] | None) -> dict[str, object]:
     if wanted is None:
         return {}
-    schema = pa.schema([column for column in get.schema if column.name in wanted])
+    schema = pa.schema([column for column in get.schema if column.name in wanted] or [get.schema.field(0)])
+    wanted = frozenset(schema.names)  # a record without any column could not be counted
     return {"wanted": wanted, "schema": schema, "outputs": {**get.outputs, "out": schema}}
 
 
 def carry_schemas(planned: Plan, scope: Scope) -> Plan:
-    """What narrower reading means for the transforms behind it: their inputs and outputs, anew."""
+    """What narrower reading means for what is behind it: inputs and outputs, anew."""
     stations = dict(planned.stations)
     for station in planned.stations.values():
+        if isinstance(station.spec.config, Wide):
+            stations[station.name] = _widened(station, stations, scope)
         if not isinstance(station.spec.config, Transform):
             continue
         schema = unify(
@@ -237,6 +255,21 @@ def carry_schemas(planned: Plan, scope: Scope) -> Plan:
             outputs["rejected"] = rejected_schema(schema)
             stations[station.name] = replace(station, schema=schema, outputs=outputs)
     return replace(planned, stations=stations)
+
+
+def _widened(station: Station, stations: Mapping[str, Station], scope: Scope) -> Station:
+    """A wide node whose inputs may have become narrower."""
+    config = station.spec.config
+    coming: dict[str, list[pa.Schema]] = {}
+    for link in station.spec.inputs:
+        if link.node in stations:
+            coming.setdefault(link.into, []).append(stations[link.node].outputs[link.port])
+    named = {**station.named_inputs, **{into: unify(schemas) for into, schemas in coming.items()}}
+    if not isinstance(config, Wide) or all(named[into].equals(station.named_inputs[into]) for into in named):
+        return station
+    given = config.check(named, scope, _unheard)
+    outputs = {port: columns for port, columns in given.items() if columns is not None}
+    return replace(station, named_inputs=named, outputs={**station.outputs, **outputs})
 
 
 def _unheard(at: tuple[str | int, ...], what: str, fix: str = "", *, warning: bool = False) -> None:

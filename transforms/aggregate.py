@@ -8,7 +8,7 @@ from pydantic import Field
 from pipelines.node import Example, Report, Schemas, Wide
 from pipelines.records import ROW_ID
 from pipelines.scope import Scope
-from pipelines.sql.expressions import Expression
+from pipelines.sql.expressions import Expression, used_columns
 from pipelines.sql.sandbox import Sandbox, borrowed
 from pipelines.sql.selects import columns_there, described_or_reported, spelled
 from pipelines.wide import RELATION, column
@@ -63,3 +63,8 @@ class Aggregate(Wide):
         row_id = f"coalesce(min({ROW_ID}), -1) AS {ROW_ID}"
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
         return f"SELECT {', '.join([*keys, *measures, row_id])} FROM {RELATION}{group}"
+
+    def needs(
+        self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox
+    ) -> Mapping[str, frozenset[str] | None]:
+        return {"": frozenset(self.by) | used_columns(self.measures.values(), schemas[""], sandbox)}

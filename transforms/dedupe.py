@@ -62,3 +62,9 @@ class Dedupe(Wide):
         order = order_of([*self.order_by, ROW_ID], turned=self.keep == "last")
         kept = f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
         return f"SELECT * FROM {RELATION} {kept} ORDER BY {ROW_ID}"
+
+    def needs(
+        self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox
+    ) -> Mapping[str, frozenset[str] | None]:
+        own = {*self.key, *(name.removeprefix("-") for name in self.order_by)}
+        return {"": None if wanted is None else wanted | own}

@@ -91,6 +91,17 @@ class Join(Wide):
         row_id = f"coalesce(l.{ROW_ID}, r.{ROW_ID}) AS {ROW_ID}"
         return f'SELECT {", ".join([*left, *right, row_id])} FROM "left" l {KINDS[self.how]} "right" r ON {on}'
 
+    def needs(
+        self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox
+    ) -> Mapping[str, frozenset[str] | None]:
+        keys, right = self._keys(), frozenset(schemas["right"].names)
+        taken = self._taken(schemas["right"])
+        if self.take is None and wanted is not None:
+            taken = {new: name for new, name in taken.items() if new in wanted}
+        left = None if wanted is None else frozenset(keys) | (wanted & frozenset(schemas["left"].names))
+        theirs = frozenset(keys.values()) | (frozenset(taken.values()) & right)
+        return {"left": left, "right": theirs}
+
     def _keys(self) -> dict[str, str]:
         if isinstance(self.on, dict):
             return dict(self.on)

@@ -8,7 +8,7 @@ from pydantic import Field
 from pipelines.node import Example, Report, Schemas, Wide
 from pipelines.records import ROW_ID
 from pipelines.scope import Scope
-from pipelines.sql.expressions import Expression
+from pipelines.sql.expressions import Expression, used_columns
 from pipelines.sql.literals import quoted
 from pipelines.sql.sandbox import Sandbox, borrowed
 from pipelines.sql.selects import columns_there, described_or_reported, spelled
@@ -70,3 +70,8 @@ class Pivot(Wide):
             for name, value in wanted.items()
         )
         return f"SELECT {keys}, {made}, min({ROW_ID}) AS {ROW_ID} FROM {RELATION} GROUP BY {keys}"
+
+    def needs(
+        self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox
+    ) -> Mapping[str, frozenset[str] | None]:
+        return {"": frozenset([*self.by, self.on]) | used_columns([self.values], schemas[""], sandbox)}

@@ -50,3 +50,8 @@ class Sort(Wide):
     def query(self, schemas: Mapping[str, pa.Schema], scope: Scope, sandbox: Sandbox) -> str:
         limit = "" if self.limit is None else f" LIMIT {self.limit}"
         return f"SELECT * FROM {RELATION} ORDER BY {order_of([*self.by, ROW_ID])}{limit}"
+
+    def needs(
+        self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox
+    ) -> Mapping[str, frozenset[str] | None]:
+        return {"": None if wanted is None else wanted | {name.removeprefix("-") for name in self.by}}

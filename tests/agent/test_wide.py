@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.execute import Executor
-from agent.prepare import Request
+from agent.prepare import Request, prepare
 from agent.runs import run
 from repository.project import Project
 from tests.agent.projects import project, run_here
@@ -187,3 +187,31 @@ def test_groups_are_the_same_at_every_batch_size(
 
     assert report["balanced"], report["error"]
     assert in_any_order(delivered(folder)) == in_any_order(expected(folder, sql))
+
+
+def test_sources_of_wide_nodes_read_only_what_is_needed_and_the_answer_is_the_same(tmp_path: Path) -> None:
+    made(tmp_path)
+    nodes = """  joined: {type: join, from: {left: orders, right: customers}, on: customer, how: left}
+  kept: {type: dedupe, from: joined, key: [name, amount]}
+  wide: {type: aggregate, from: kept, by: [name], measures: {orders: count(*)}}
+"""
+    there = shop(tmp_path, nodes)
+    planned = prepare(Request(there, "shop")).plan
+
+    report = run_here(there, "shop")
+
+    assert planned.stations["orders"].wanted == {"customer", "amount"}
+    assert planned.stations["joined"].outputs["out"].names == ["customer", "amount", "name"]
+    assert report["balanced"], report["error"]
+    sql = "SELECT name, count(DISTINCT (amount,)) AS orders FROM orders LEFT JOIN customers USING (customer) GROUP BY name"
+    assert in_any_order(delivered(tmp_path)) == in_any_order(expected(tmp_path, sql))
+
+
+def test_records_are_counted_where_none_of_their_columns_is_needed(tmp_path: Path) -> None:
+    made(tmp_path)
+    nodes = "  wide: {type: aggregate, from: orders, measures: {orders: count(*)}}\n"
+
+    report = run_here(shop(tmp_path, nodes), "shop")
+
+    assert report["balanced"], report["error"]
+    assert delivered(tmp_path) == [{"orders": 5000}]
