@@ -53,6 +53,17 @@ def run_tests(request: Request) -> Iterator[Verdict]:
         yield _tested(request, test)
 
 
+def arriving(
+    prepared: Prepared, project: Project, given: Mapping[str, Sequence[pa.RecordBatch]], wanted: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """What arrives at nodes and ports when gets give these records instead of reading. Nothing is sent."""
+    places = {place: _place(prepared, place) for place in wanted}
+    job = _job(prepared, project, dict.fromkeys(places.values()), given)
+    _drive(job)
+    assert job.gathering is not None
+    return {place: _rows(job.gathering.found.get(spot, [])) for place, spot in places.items()}
+
+
 def upstream(plan: Plan, nodes: Iterable[str]) -> Plan:
     """The part of a plan that leads to these nodes."""
     needed = set(nodes)
@@ -104,14 +115,10 @@ def _tested(request: Request, test: FlowTest) -> Verdict:
     now = datetime.fromisoformat(test.now).astimezone(UTC) if test.now else None
     try:
         prepared = prepare(replace(request, values={**request.values, **test.parameters}), now)
-        places = {place: _place(prepared, place) for place in test.then}
         given = {get.name: [_given(prepared, test, get)] for get in prepared.plan.gets()}
-        job = _job(prepared, request.project, dict.fromkeys(places.values()), given)
-        _drive(job)
+        found = arriving(prepared, request.project, given, list(test.then))
     except FlowError as fault:
         return Verdict(request.flow, test.name, (str(fault),))
-    assert job.gathering is not None
-    found = {place: _rows(job.gathering.found.get(spot, [])) for place, spot in places.items()}
     differences = [line for place, rows in test.then.items() for line in _differences(place, rows, found[place])]
     return Verdict(request.flow, test.name, tuple(differences))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -43,6 +43,8 @@ def _plain(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_timestamp(kind) and isinstance(value, str):
         moment = datetime.fromisoformat(value)
         return moment.astimezone(UTC) if kind.tz and moment.tzinfo else moment.replace(tzinfo=UTC if kind.tz else None)
+    if pa.types.is_time(kind) and isinstance(value, str):
+        return time.fromisoformat(value)
     if pa.types.is_date(kind) and isinstance(value, str):
         return date.fromisoformat(value)
     if pa.types.is_string(kind) and not isinstance(value, str):
@@ -64,6 +66,8 @@ def same_value(expected: Any, found: Any) -> bool:
         return Decimal(str(expected)) == Decimal(str(found))
     if isinstance(found, (datetime, date)):
         return _moment(str(expected)) == _moment(found.isoformat())
+    if isinstance(found, time):
+        return time.fromisoformat(str(expected)) == found
     return str(expected) == str(found)
 
 

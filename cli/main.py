@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cli import after, connections, flows, positions, query, run, runs, types
+from cli import after, connections, flows, positions, query, run, runs, tests, types
 from pipelines.errors import FlowError, Invalid
 
 app = typer.Typer(
@@ -36,7 +36,6 @@ COMMANDS: tuple[tuple[str, Callable[..., object], str], ...] = (
     ("explain", flows.explain, "Prints how a flow would run"),
     ("run", run.run, "Runs a flow and shows its ledger"),
     ("preview", run.preview, "Shows the records at a node; sends nothing"),
-    ("test", run.test_flows, "Runs the tests that live in the flows"),
     ("replay", after.replay, "Runs the rejected records of a run again, through today's flow"),
     ("trace", after.trace, "Tells a record's way from the source to the receipt, in every run"),
     ("query", query.ask, "Answers a SELECT over what all runs left behind"),
@@ -44,6 +43,7 @@ COMMANDS: tuple[tuple[str, Callable[..., object], str], ...] = (
 )
 for name, command, says in COMMANDS:
     app.command(name, short_help=says)(command)
+app.add_typer(tests.app, name="test", short_help="Runs the tests that live in the flows, or records one from a run")
 app.add_typer(runs.app, name="runs", short_help="What ran: a list, or one run whole")
 app.add_typer(positions.app, name="positions", short_help="Where a flow's sources go on reading")
 app.add_typer(types.app, name="nodes", short_help="Node types, their pages, the flow file's JSON Schema")

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import Invalid
-from pipelines.records import ROW_ID
+from pipelines.records import ROW_ID, SOURCE_BITS
 from repository.columns import Columns, literal, quoted
 from repository.guard import asked
 from repository.manifest import File, Manifest, read
@@ -65,6 +65,65 @@ class Kept:
         if where is not None:
             self._check(where)
         tables = [self._rejects(run, node, files, where, again) for files in groups.values()]
+        return [table for table in tables if table.num_rows]
+
+    def rids(self, run: str, most: int) -> dict[str, dict[int, list[int]]]:
+        """Per place of a run (`node.port`, `node.rejected`) and source the smallest row ids kept there, so many at most."""
+        found: dict[str, dict[int, list[int]]] = {}
+        for table, port in (("records", "port"), ("rejects", "'rejected'")):
+            paths = self._paths(self._files(table, run))
+            if not paths:
+                continue
+            with opened(paths) as connection:
+                sql = (
+                    f"SELECT node || '.' || {port} AS place, rid >> {SOURCE_BITS} AS source, list(rid ORDER BY rid)[1:{most}] "
+                    f"FROM {read_files(paths)} GROUP BY place, source ORDER BY place, source"
+                )
+                for place, source, rids in connection.sql(sql).fetchall():
+                    found.setdefault(place, {})[source] = rids
+        return found
+
+    def ends(self, run: str, place: str, most: int) -> list[int]:
+        """Some row ids that the run has kept at this place and nowhere else: records that were filtered behind it."""
+        node, _, port = place.rpartition(".")
+        paths = self._paths([*self._files("records", run), *self._files("rejects", run)])
+        own = self._paths(file for file in self._files("records", run) if place in file.payloads)
+        if not own:
+            return []
+        here = f"node = {literal(node)} AND port = {literal(port)}"
+        records = self._paths(self._files("records", run))
+        rejects = [path for path in paths if path not in records]
+        others = [f"SELECT rid FROM {read_files(records)} WHERE NOT ({here})"]
+        others += [f"SELECT rid FROM {read_files(rejects)}"] if rejects else []
+        with opened(paths) as connection:
+            sql = (
+                f"SELECT rid FROM {read_files(own)} WHERE {here} AND rid NOT IN ({' UNION ALL '.join(others)}) "
+                f"ORDER BY rid LIMIT {most}"
+            )
+            return [rid for (rid,) in connection.sql(sql).fetchall()]
+
+    def records(
+        self, run: str, place: str, rids: Sequence[int] | None = None, where: str = "true", most: int | None = None
+    ) -> list[pa.Table]:
+        """The records that a run has kept at a place, with their row ids last: a table for each set of columns."""
+        node, _, port = place.rpartition(".")
+        groups: dict[str, list[File]] = {}
+        for file in self._files("records", run):
+            if place in file.payloads:
+                groups.setdefault(json.dumps(file.payloads[place]), []).append(file)
+        tables = []
+        for files in groups.values():
+            columns, paths = files[0].payloads[place], self._paths(files)
+            picked = ", ".join([*payload_columns(place, columns, columns), f"rid AS {quoted(ROW_ID)}"])
+            chosen = "true" if rids is None else f"rid IN ({', '.join(map(str, rids)) or 'NULL'})"
+            source = (
+                f"SELECT {picked} FROM {read_files(paths)} "
+                f"WHERE node = {literal(node)} AND port = {literal(port)} AND {chosen}"
+            )
+            limit = "" if most is None else f" LIMIT {most}"
+            with opened(paths) as connection:
+                sql = f"SELECT * FROM ({source}) WHERE {where} ORDER BY {quoted(ROW_ID)}{limit}"
+                tables.append(connection.sql(sql).to_arrow_table())
         return [table for table in tables if table.num_rows]
 
     def _rejects(self, run: str, node: str, files: Sequence[File], where: str | None, again: bool) -> pa.Table:
