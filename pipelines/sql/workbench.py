@@ -22,11 +22,11 @@ class Workbench:
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._connection = duckdb.connect(
-            str(folder / f"workbench-{uuid.uuid4().hex}.duckdb"),
+            ":memory:",
             config={
                 "threads": 1,
                 "memory_limit": f"{max(limit_bytes, LEAST_BYTES)}B",
-                "temp_directory": str(folder),
+                "temp_directory": str(folder / uuid.uuid4().hex),
                 "autoload_known_extensions": False,
                 "autoinstall_known_extensions": False,
             },
