@@ -31,4 +31,6 @@ def problems_of(project: Project, flow: str, environment: str, values: Mapping[s
         unset = fault.problems
     finally:
         sandbox.give_back()
-    return (*check_file(path, scope).problems, *unset)
+    told = check_file(path, scope).problems
+    places = {problem.at[:2] for problem in told}
+    return (*told, *(problem for problem in unset if problem.at not in places))

@@ -103,6 +103,8 @@ def prepare(request: Request, now: datetime | None = None) -> Prepared:
     faults = [problem for problem in examined.checked.problems if not problem.warning]
     if faults:
         raise Invalid(faults)
+    if examined.checked.unavailable:
+        raise examined.checked.unavailable[0]
     flow, checked, scope = examined.flow, examined.checked, examined.scope
     sandbox = Sandbox.borrow(scope)
     try:

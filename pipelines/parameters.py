@@ -24,14 +24,18 @@ def values(flow: Flow, environment: Environment, given: Mapping[str, object], sa
     for name, parameter in flow.parameters.items():
         value = given.get(name, parameter.default)
         if value is None and parameter.required and name not in given:
-            problems.append(Problem("", 0, 0, f"parameter {name!r} must be given", f"--set {name}=…"))
+            problems.append(Problem("", 0, 0, f"parameter {name!r} must be given", f"--set {name}=…", _at(name)))
         try:
             found[name] = cast(value, parameter, sandbox)
         except Invalid as fault:
-            problems.append(Problem("", 0, 0, f"parameter {name!r}: {fault}"))
+            problems.append(Problem("", 0, 0, f"parameter {name!r}: {fault}", at=_at(name)))
     if problems:
         raise Invalid(problems)
     return found
+
+
+def _at(name: str) -> tuple[str, str]:
+    return "parameters", name
 
 
 def cast(value: object, parameter: Parameter, sandbox: Sandbox) -> object:
