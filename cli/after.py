@@ -96,3 +96,32 @@ def _changed(changes: Mapping[str, Any]) -> str:
 
 def _fields(payload: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{name} = {show.value_text(value)}" for name, value in (payload or {}).items())
+
+
+def retention(
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, help="How long runs are kept whose flow has no `keep_days` in its settings.")
+    ] = None,
+    flow: Annotated[str | None, typer.Option(help="Only this flow's runs leave.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only tells which runs would leave.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Removes runs that are too old and merges small files of the data logs. Nothing has to stop for it.
+
+    Flows keep their runs for `settings: {keep_days: N}`, others for --keep-days; without either, for ever.
+    """
+    from agent.retaining import retain
+
+    done = retain(here(), keep_days, flow, dry=dry)
+    if as_json:
+        show.document(done)
+        return
+    if dry:
+        for line in done["runs"]:
+            typer.echo(f"{line['run']}  {line['flow']}  {show.moment(line['started'])}")
+        typer.echo(f"{show.counted(len(done['runs']), 'run')} would leave")
+        return
+    typer.echo(
+        f"{show.counted(len(done['runs']), 'run')} removed; {done['files_before']:,} files became {done['files_after']:,}; "
+        f"{done['files_deleted']:,} that no longer counted were deleted ({done['bytes_deleted'] / (1 << 20):,.1f} MiB)"
+    )

@@ -83,6 +83,8 @@ class Settings(Model):
     """How unavailable systems are retried."""
     timeout_seconds: float | None = Field(default=None, gt=0)
     """After this the run is cancelled."""
+    keep_days: int | None = Field(default=None, ge=1)
+    """So many days the data logs of its runs are kept: `processflow retention` removes older ones. Null: for ever."""
     batch_rows: int = Field(default=65_536, ge=1, le=1_048_576)
     """The most records in one batch."""
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from repository.columns import Columns
-from repository.disk import written
+from repository.disk import synced, written
 from repository.manifest import (
     COMMITS,
     LOOSE_RUNS,
@@ -26,6 +26,8 @@ from repository.manifest import (
     is_committed,
     locked,
     loose,
+    merged_of,
+    merged_paths,
     safe,
     write,
     write_merged,
@@ -108,7 +110,7 @@ class Place:
         """Waits until all that was written is on disk. Several at a time: each waits for the same disk."""
         if self._written:
             with ThreadPoolExecutor(min(8, len(self._written))) as pool:
-                list(pool.map(_sync, self._written))
+                list(pool.map(synced, self._written))
 
 
 def merge(root: Path, most: int = LOOSE_RUNS) -> None:
@@ -118,7 +120,13 @@ def merge(root: Path, most: int = LOOSE_RUNS) -> None:
     with locked(root) as alone:
         if not alone:
             return
+        known = {commit.run for path in merged_paths(root) for commit in merged_of(path)[1]}
         paths = loose(root)
+        for path in [path for path in paths if commit_of(path.read_text("utf-8")).run in known]:
+            path.unlink()  # left by a merge that was interrupted
+        paths = [path for path in paths if path.exists()]
+        if not paths:
+            return
         commits = [commit_of(path.read_text("utf-8")) for path in paths]
         tables = {}
         for table, columns in REPORTED.items():
@@ -126,7 +134,7 @@ def merge(root: Path, most: int = LOOSE_RUNS) -> None:
             name = f"{table}/{safe(commits[-1].run)}.merged.parquet"
             (root / table).mkdir(exist_ok=True)
             pq.write_table(reported_table(rows, columns), root / name)
-            _sync(root / name)
+            synced(root / name)
             tables[table] = name
         write_merged(root, commits, tables)
         for path in paths:
@@ -228,11 +236,3 @@ def _move(source: Path, target: Path, rename: Callable[[Path, Path], Any] = os.r
         partial.replace(target)
         with contextlib.suppress(OSError):
             source.unlink()
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

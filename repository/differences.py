@@ -68,7 +68,7 @@ class Sides:
         for root, commit in zip(self._roots, self._commits, strict=True):
             paths = [str(root / file.path) for file in _records(commit, place)]
             with opened(paths) as connection:
-                sql = f"SELECT count(*) FROM {read_files(paths)} WHERE {_of(place)}"
+                sql = f"SELECT count(*) FROM {read_files(paths, commit.run)} WHERE {_of(place)}"
                 counts.append(connection.sql(sql).fetchall()[0][0] if paths else 0)
         return counts[0], counts[1]
 
@@ -81,8 +81,8 @@ class Sides:
         shared = [name for name, _ in columns if all(name.lower() in names or not names for names in owned)]
         paths = [str(root / file.path) for root, some in zip(self._roots, files, strict=True) for file in some]
         with opened(paths) as connection:
-            for side, root, some in zip(("one", "other"), self._roots, files, strict=True):
-                connection.execute(f"CREATE VIEW {side} AS {_side(root, some, place, columns, key)}")
+            for side, commit, root, some in zip(("one", "other"), self._commits, self._roots, files, strict=True):
+                connection.execute(f"CREATE VIEW {side} AS {_side(commit, root, some, place, columns, key)}")
             connection.execute(f"CREATE TEMP VIEW pairs AS {_pairs(columns, shared)}")
             counts = connection.sql(_counts(shared)).fetchall()[0]
             rows = connection.sql(_examples(columns, shared, examples)).fetchall()
@@ -111,12 +111,12 @@ def _of(place: str) -> str:
     return f"node = {literal(node)} AND port = {literal(port)}"
 
 
-def _side(root: Path, files: Sequence[File], place: str, columns: Columns, key: Sequence[str]) -> str:
+def _side(commit: Commit, root: Path, files: Sequence[File], place: str, columns: Columns, key: Sequence[str]) -> str:
     """One side's records: their columns, what tells them apart, and which of those that share it they are."""
     picked = []
     for file in files:
         values = ", ".join(payload_columns(place, file.payloads[place], columns))
-        source = read_files([str(root / file.path)])
+        source = read_files([str(root / file.path)], commit.run)
         picked.append(f'SELECT {values}, rid AS "__rid", key AS "__business" FROM {source} WHERE {_of(place)}')
     if not picked:
         nothing = ", ".join(payload_columns(place, [], columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,3 +21,12 @@ def written(path: Path) -> Iterator[None]:
             f"data logs: {fault.filename or path} cannot be written ({why}); make room or mend its permissions, "
             "then try again"
         ) from fault
+
+
+def synced(path: Path) -> None:
+    """Waits until a file is on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -77,7 +77,7 @@ class Kept:
             with opened(paths) as connection:
                 sql = (
                     f"SELECT node || '.' || {port} AS place, rid >> {SOURCE_BITS} AS source, list(rid ORDER BY rid)[1:{most}] "
-                    f"FROM {read_files(paths)} GROUP BY place, source ORDER BY place, source"
+                    f"FROM {read_files(paths, run)} GROUP BY place, source ORDER BY place, source"
                 )
                 for place, source, rids in connection.sql(sql).fetchall():
                     found.setdefault(place, {})[source] = rids
@@ -93,11 +93,11 @@ class Kept:
         here = f"node = {literal(node)} AND port = {literal(port)}"
         records = self._paths(self._files("records", run))
         rejects = [path for path in paths if path not in records]
-        others = [f"SELECT rid FROM {read_files(records)} WHERE NOT ({here})"]
-        others += [f"SELECT rid FROM {read_files(rejects)}"] if rejects else []
+        others = [f"SELECT rid FROM {read_files(records, run)} WHERE NOT ({here})"]
+        others += [f"SELECT rid FROM {read_files(rejects, run)}"] if rejects else []
         with opened(paths) as connection:
             sql = (
-                f"SELECT rid FROM {read_files(own)} WHERE {here} AND rid NOT IN ({' UNION ALL '.join(others)}) "
+                f"SELECT rid FROM {read_files(own, run)} WHERE {here} AND rid NOT IN ({' UNION ALL '.join(others)}) "
                 f"ORDER BY rid LIMIT {most}"
             )
             return [rid for (rid,) in connection.sql(sql).fetchall()]
@@ -117,7 +117,7 @@ class Kept:
             picked = ", ".join([*payload_columns(place, columns, columns), f"rid AS {quoted(ROW_ID)}"])
             chosen = "true" if rids is None else f"rid IN ({', '.join(map(str, rids)) or 'NULL'})"
             source = (
-                f"SELECT {picked} FROM {read_files(paths)} "
+                f"SELECT {picked} FROM {read_files(paths, run)} "
                 f"WHERE node = {literal(node)} AND port = {literal(port)} AND {chosen}"
             )
             limit = "" if most is None else f" LIMIT {most}"
@@ -129,7 +129,7 @@ class Kept:
     def _rejects(self, run: str, node: str, files: Sequence[File], where: str | None, again: bool) -> pa.Table:
         columns = files[0].payloads[node]
         paths = self._paths(files)
-        source = f"SELECT {', '.join(_aside(node, columns))} FROM {read_files(paths)} WHERE node = {literal(node)}"
+        source = f"SELECT {', '.join(_aside(node, columns))} FROM {read_files(paths, run)} WHERE node = {literal(node)}"
         conditions = [f"({where}\n)"] if where is not None else []
         if not again:
             conditions.append(
@@ -194,6 +194,7 @@ def _aside(node: str, columns: Columns) -> Iterator[str]:
                 yield f"{quoted(column)} AS {quoted(name)}"
 
 
-def read_files(paths: Sequence[str]) -> str:
-    """SQL that reads committed files as one relation."""
-    return f"read_parquet([{', '.join(map(literal, paths))}], hive_partitioning = false)"
+def read_files(paths: Sequence[str], run: str | None = None) -> str:
+    """SQL that reads committed files as one relation; of files that several runs share, just one run's rows."""
+    files = f"read_parquet([{', '.join(map(literal, paths))}], hive_partitioning = false)"
+    return files if run is None else f"(SELECT * FROM {files} WHERE run = {literal(run)})"

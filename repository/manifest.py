@@ -61,10 +61,13 @@ class Manifest:
     """Parquet files of `runs` and `nodes`, by table, with paths below the root."""
 
     def files(self, table: str, flow: str | None = None) -> Iterator[File]:
-        """The committed files of a table, latest run first."""
+        """The committed files of a table, latest run first; one that several runs share, once."""
+        seen: set[str] = set()
         for commit in reversed(self.commits):
-            if flow in (None, commit.flow):
-                yield from (file for file in commit.files if file.table == table)
+            for file in commit.files if flow in (None, commit.flow) else ():
+                if file.table == table and file.path not in seen:
+                    seen.add(file.path)
+                    yield file
 
 
 def write(root: Path, commit: Commit) -> None:
@@ -72,7 +75,7 @@ def write(root: Path, commit: Commit) -> None:
     folder = root / COMMITS
     path = folder / f"{safe(commit.run)}.json"
     text = {"run": commit.run, "flow": commit.flow, "files": [f.plain() for f in commit.files], "rows": commit.rows}
-    _write_durably(path, json.dumps(text, ensure_ascii=False, separators=(",", ":"), default=str))
+    write_durably(path, json.dumps(text, ensure_ascii=False, separators=(",", ":"), default=str))
 
 
 def is_committed(root: Path, run: str, started: str) -> bool:
@@ -107,8 +110,27 @@ def commit_of(text: str) -> Commit:
     return Commit(plain["run"], plain["flow"], files, plain["rows"])
 
 
-def write_merged(root: Path, commits: list[Commit], tables: dict[str, str]) -> None:
-    """Writes one manifest for many runs, each payload's columns once."""
+def merged_paths(root: Path) -> list[Path]:
+    """The manifests of many runs, the oldest first."""
+    return sorted((root / COMMITS).glob(f"*{MERGED}"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def merged_of(path: Path) -> tuple[dict[str, str], list[Commit]]:
+    """What a manifest of many runs says: the Parquet files of `runs` and `nodes`, and each run's files."""
+    plain = json.loads(path.read_bytes())
+    schemas = plain["schemas"]
+    commits = []
+    for run in plain["runs"]:
+        files = tuple(
+            File(f["table"], f["path"], f["rows"], {name: schemas[n] for name, n in f["payloads"].items()})
+            for f in run["files"]
+        )
+        commits.append(Commit(run["run"], run["flow"], files))
+    return plain["tables"], commits
+
+
+def write_merged(root: Path, commits: list[Commit], tables: dict[str, str], instead_of: Path | None = None) -> None:
+    """Writes one manifest for many runs, each payload's columns once; `instead_of` is the one whose place it takes."""
     schemas: dict[str, int] = {}
     runs = []
     for commit in commits:
@@ -124,8 +146,9 @@ def write_merged(root: Path, commits: list[Commit], tables: dict[str, str]) -> N
         ]
         runs.append({"run": commit.run, "flow": commit.flow, "files": files})
     text = {"tables": tables, "schemas": [json.loads(schema) for schema in schemas], "runs": runs}
-    path = root / COMMITS / f"{safe(commits[-1].run)}{MERGED}"
-    _write_durably(path, json.dumps(text, ensure_ascii=False, separators=(",", ":")))
+    path = instead_of or root / COMMITS / f"{safe(commits[-1].run)}{MERGED}"
+    changed_ns = None if instead_of is None else instead_of.stat().st_mtime_ns  # tells the order of manifests
+    write_durably(path, json.dumps(text, ensure_ascii=False, separators=(",", ":")), changed_ns)
 
 
 @contextmanager
@@ -154,19 +177,12 @@ def _read(root: Path) -> Manifest:
     if not folder.is_dir():
         return found
     singles = loose(root)
-    merged = sorted(folder.glob(f"*{MERGED}"), key=lambda path: path.stat().st_mtime_ns)
-    for path in merged:
-        plain = json.loads(path.read_bytes())
-        schemas = plain["schemas"]
-        for table, name in plain["tables"].items():
+    for path in merged_paths(root):
+        tables, commits = merged_of(path)
+        for table, name in tables.items():
             found.merged[table].append(name)
-        for run in plain["runs"]:
-            files = tuple(
-                File(f["table"], f["path"], f["rows"], {name: schemas[n] for name, n in f["payloads"].items()})
-                for f in run["files"]
-            )
-            found.commits.append(Commit(run["run"], run["flow"], files))
-            seen.add(run["run"])
+        found.commits += commits
+        seen |= {commit.run for commit in commits}
     for path in singles:
         commit = commit_of(path.read_text("utf-8"))
         if commit.run not in seen:
@@ -178,12 +194,15 @@ def _runs_of(path: Path) -> set[str]:
     return {run["run"] for run in json.loads(path.read_bytes())["runs"]}
 
 
-def _write_durably(path: Path, text: str) -> None:
+def write_durably(path: Path, text: str, changed_ns: int | None = None) -> None:
+    """Writes a file so that it is there whole or not at all, also after a power cut."""
     partial = path.with_name(path.name + UNFINISHED)
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    if changed_ns is not None:
+        os.utime(partial, ns=(changed_ns, changed_ns))
     partial.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -73,7 +73,7 @@ class Tracks:
         for file in _of([commit], table):
             head = ", ".join(map(quoted, columns))
             select = f"SELECT {head}, {payload_text(file.payloads)} AS payload"
-            for row in self._matching([file], select, f"rid = {track.rid}"):
+            for row in self._matching([file], select, f"rid = {track.rid}", track.run):
                 step = dict(zip([*columns, "payload"], row, strict=True))
                 payload = step.pop("payload")
                 yield {"port": "rejected", **step, "payload": None if payload is None else json.loads(payload)}
@@ -81,18 +81,23 @@ class Tracks:
     def _receipts(self, commit: Commit, track: Track) -> Iterator[Step]:
         place = f"list_position(rids, {track.rid})"
         select = f'SELECT node, "at", ids[{place}], status, attempt, milliseconds'
-        for row in self._matching(_of([commit], "deliveries"), select, f"list_contains(rids, {track.rid})"):
+        for row in self._matching(_of([commit], "deliveries"), select, f"list_contains(rids, {track.rid})", track.run):
             names = ("node", "at", "id", "status", "attempt", "milliseconds")
             yield {"port": "delivered", **dict(zip(names, row, strict=True))}
 
-    def _matching(self, files: Iterable[File], select: str, where: str) -> list[tuple[Any, ...]]:
+    def _matching(
+        self, files: Iterable[File], select: str, where: str, run: str | None = None
+    ) -> list[tuple[Any, ...]]:
         paths = [str(self._root / file.path) for file in files]
         if not paths:
             return []
         with opened(paths) as connection:
-            found: list[tuple[Any, ...]] = connection.sql(f"{select} FROM {read_files(paths)} WHERE {where}").fetchall()
+            found: list[tuple[Any, ...]] = connection.sql(
+                f"{select} FROM {read_files(paths, run)} WHERE {where}"
+            ).fetchall()
         return found
 
 
 def _of(commits: Sequence[Commit], *tables: str) -> list[File]:
-    return [file for commit in commits for file in commit.files if file.table in tables]
+    found = {file.path: file for commit in commits for file in commit.files if file.table in tables}
+    return list(found.values())
