@@ -125,3 +125,36 @@ def retention(
         f"{show.counted(len(done['runs']), 'run')} removed; {done['files_before']:,} files became {done['files_after']:,}; "
         f"{done['files_deleted']:,} that no longer counted were deleted ({done['bytes_deleted'] / (1 << 20):,.1f} MiB)"
     )
+
+
+def profile(
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="The flow's name.")],
+    place: Annotated[str, typer.Argument(metavar="NODE[.PORT]", help="Whose output.")],
+    run: Annotated[str | None, typer.Option(help="In this run; else the last that kept records there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Shows what left a node in a run, column by column: nulls, distinct values, range, the most frequent ones."""
+    from agent.profiling import profile_of
+
+    found = profile_of(here(), flow, place, run)
+    if as_json:
+        show.document(found)
+        return
+    of = "" if found["is_whole"] else f" (a sample of {found['left']:,})"
+    typer.echo(
+        f"{found['flow']}.{found['place']} in run {found['run']}: {show.counted(found['records'], 'record')}{of}"
+    )
+    show.table(PROFILE_COLUMNS, [_profiled(column, found["records"]) for column in found["columns"]])
+
+
+PROFILE_COLUMNS = ("column", "type", "null>", "distinct>", "least", "middle>", "most", "most frequent")
+
+
+def _profiled(column: Mapping[str, Any], records: int) -> list[object]:
+    share = f"{100 * column['nulls'] / records:.1f}%" if column["nulls"] and records else None
+    top = column["top"] if column["distinct"] < records else []
+    middle = None if column["quartiles"] is None else f"{column['quartiles'][1]:g}"
+    frequent = ", ".join(f"{one['value']} ({one['records']:,})" for one in top)
+    return [
+        column["column"], column["type"], share, f"{column['distinct']:,}", column["least"], middle, column["most"], frequent
+    ]  # fmt: skip

@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[str, Callable[..., object], str], ...] = (
     ("replay", after.replay, "Runs the rejected records of a run again, through today's flow"),
     ("trace", after.trace, "Tells a record's way from the source to the receipt, in every run"),
     ("query", query.ask, "Answers a SELECT over what all runs left behind"),
+    ("profile", after.profile, "Shows what left a node, column by column"),
     ("retention", after.retention, "Removes runs that are too old, merges small files of the data logs"),
     ("doctor", flows.doctor, "Says what is missing on this machine"),
 )

@@ -102,18 +102,25 @@ class Kept:
             )
             return [rid for (rid,) in connection.sql(sql).fetchall()]
 
+    def parts(self, run: str, place: str) -> list[tuple[list[str], Columns]]:
+        """The files that hold the records of a place, and their columns: one pair for each set of columns."""
+        groups: dict[str, list[File]] = {}
+        for file in self._files("records", run):
+            if place in file.payloads:
+                groups.setdefault(json.dumps(file.payloads[place]), []).append(file)
+        return [(self._paths(files), files[0].payloads[place]) for files in groups.values()]
+
+    def places(self, run: str) -> list[str]:
+        """The places of which a run has kept records, as `node.port`."""
+        return list(dict.fromkeys(name for file in self._files("records", run) for name in file.payloads))
+
     def records(
         self, run: str, place: str, rids: Sequence[int] | None = None, where: str = "true", most: int | None = None
     ) -> list[pa.Table]:
         """The records that a run has kept at a place, with their row ids last: a table for each set of columns."""
         node, _, port = place.rpartition(".")
-        groups: dict[str, list[File]] = {}
-        for file in self._files("records", run):
-            if place in file.payloads:
-                groups.setdefault(json.dumps(file.payloads[place]), []).append(file)
         tables = []
-        for files in groups.values():
-            columns, paths = files[0].payloads[place], self._paths(files)
+        for paths, columns in self.parts(run, place):
             picked = ", ".join([*payload_columns(place, columns, columns), f"rid AS {quoted(ROW_ID)}"])
             chosen = "true" if rids is None else f"rid IN ({', '.join(map(str, rids)) or 'NULL'})"
             source = (
