@@ -12,7 +12,7 @@ import pyarrow as pa
 from agent.narrowing import downstream, meets
 from agent.prepare import Prepared, Request, business_keys, flow_path, job_of, prepare
 from agent.report import Report
-from agent.runs import About, Execute, Host
+from agent.runs import NO_FLOW, About, Execute, Host
 from pipelines.errors import Invalid
 from pipelines.flowfile import load
 from pipelines.job import Job, Watch
@@ -70,8 +70,9 @@ def replay(asked: Replay, execute: Execute | None = None, watch: Watch | None = 
     """
     host = Host(asked.project, execute)
     try:
-        host.recover()
+        host.recover(NO_FLOW)
         before = host.catalogue.report(asked.run)
+        host.recover(before["flow"])
         prepared = _prepared(asked, before)
         notes: list[str] = []
         entries = _entries(asked, before, prepared, notes)

@@ -15,7 +15,7 @@ from agent.prepare import Prepared, Request, job_of, prepare
 from agent.report import Report, plain_values, report
 from pipelines import journal
 from pipelines.drive import drive
-from pipelines.errors import Bug, Cancelled, Failed, FlowError, Unavailable
+from pipelines.errors import Bug, Cancelled, Failed, FlowError, Invalid, Unavailable
 from pipelines.facts import Plain
 from pipelines.job import Job, Watch
 from pipelines.lean import importing_beam
@@ -26,6 +26,8 @@ from repository.catalogue import Catalogue
 from repository.project import Project
 
 Execute = Callable[[Job], None]
+NO_FLOW = ""
+"""No flow has this name: of dead runs, those that had decided something are ended, and no others."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,30 @@ class Host:
         """Lets the catalogue go."""
         self.catalogue.close()
 
-    def recover(self) -> list[Report]:
-        """Ends the runs whose process died: what they had decided is finished, the rest removed and called failed."""
-        return [_recovered(self.project, self.catalogue, run) for run in self.catalogue.dead_runs()]
+    def recover(self, flow: str | None = None) -> list[Report]:
+        """Ends the runs whose process died: what they had decided is finished, the rest removed and called failed.
+
+        With a flow, what has decided nothing is left to `runs resume`, unless it is a run of this flow.
+        """
+
+        def wanted(of: str, run: str) -> bool:
+            job = journal.load_job(self.project.staging(run)) if of != flow and flow is not None else None
+            return job is None or journal.load_phase(job, 0) is not None
+
+        return [_recovered(self.project, self.catalogue, run) for run in self.catalogue.dead_runs(wanted=wanted)]
+
+    def resume(self, run: str, watch: Watch | None = None) -> Report:
+        """Goes on with a run whose process died, from what it had written down; gives its report.
+
+        Raises:
+            Invalid: it has ended, or is in progress.
+        """
+        name = self.catalogue.report(run)["run"]
+        if self.catalogue.owner(name) is None:
+            raise Invalid(f"run {name} has ended; start the flow again with `processflow run`")
+        if name not in self.catalogue.dead_runs(wanted=lambda _, one: one == name):
+            raise Invalid(f"run {name} is in progress; cancel it with `processflow runs cancel {name}`")
+        return _recovered(self.project, self.catalogue, name, watch or Watch())
 
     def run(self, prepared: Prepared, watch: Watch | None = None, trigger: str = "hand") -> Report:
         """Runs a prepared flow, now, and gives its report, whatever became of it.
@@ -97,8 +120,10 @@ def run(request: Request, execute: Execute | None = None, watch: Watch | None = 
     """
     host = Host(request.project, execute)
     try:
-        host.recover()
-        return host.run(prepare(request), watch, request.trigger)
+        host.recover(NO_FLOW)
+        prepared = prepare(request)
+        host.recover(prepared.flow.name)
+        return host.run(prepared, watch, request.trigger)
     finally:
         host.close()
 
@@ -161,7 +186,8 @@ def finish(job: Job, catalogue: Catalogue, about: About, fault: BaseException | 
     return done
 
 
-def _recovered(project: Project, catalogue: Catalogue, run: str) -> Report:
+def _recovered(project: Project, catalogue: Catalogue, run: str, watch: Watch | None = None) -> Report:
+    """Ends a run that was interrupted; with a `watch` it also reads what had not been read."""
     staging = project.staging(run)
     job = journal.load_job(staging)
     if job is None:
@@ -171,7 +197,11 @@ def _recovered(project: Project, catalogue: Catalogue, run: str) -> Report:
     fault: FlowError | None = Failed(
         "interrupted while reading; nothing staged was published, the next run reads it again"
     )
-    if journal.load_phase(job, 0) is not None:
+    if watch is not None:
+        job = replace(job, watch=watch)
+        watch.meter.expect(job.plan.stations)
+        about = replace(about, also={**about.also, "resumed": datetime.now(UTC).isoformat()})
+    if watch is not None or journal.load_phase(job, 0) is not None:
         fault = None
         try:
             drive(job)
@@ -179,6 +209,8 @@ def _recovered(project: Project, catalogue: Catalogue, run: str) -> Report:
             raise
         except FlowError as found:
             fault = found
+        except Exception as found:  # noqa: BLE001 - whatever it is, the run gets its report
+            fault = _unforeseen(job, found)
     return finish(job, catalogue, about, fault)
 
 

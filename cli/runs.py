@@ -129,3 +129,42 @@ def _example(one: dict[str, Any]) -> list[object]:
         for name in one["fields"]
     )
     return [one["key"], "changed", said]
+
+
+@app.command("cancel")
+def cancel_run(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's name, or `last`.")],
+    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for its end.")] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Asks a run in progress to stop, and waits until it has. What it had staged is removed."""
+    from agent.cancelling import cancel
+
+    report = cancel(here(), run, wait_seconds)
+    if as_json:
+        show.document(report)
+    else:
+        typer.echo(f"run {report['run']}: {report['status'].replace('_', ' ')}")
+
+
+@app.command("resume")
+def resume_run(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's name, or `last`.")], as_json: Json = False
+) -> int:
+    """Goes on with a run whose process was killed, from what it had written down. Ends with 1 where it fails."""
+    from agent.runs import Host
+    from cli.run import exit_code, progress, stoppable, told
+    from pipelines.job import Watch
+
+    watch, project = Watch(), here()
+    host = Host(project)
+    try:
+        with stoppable(watch.stop.ask), progress(f"resuming {run}", watch, hidden=as_json):
+            report = host.resume(run, watch)
+    finally:
+        host.close()
+    if as_json:
+        show.document(report)
+    else:
+        told(report, project.lake)
+    return exit_code(report)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +67,23 @@ def save_phase(job: Job, phase: int, facts: Facts) -> None:
 def load_phase(job: Job, phase: int) -> Facts | None:
     found = read(job.journal / f"phase-{phase}")
     return None if found is None else Facts.of(found)
+
+
+def save_checkpoint(job: Job, phase: int, splits: Sequence[Plain], facts: Facts) -> None:
+    """Some splits of a phase are done: a run that is taken up again need not read them again."""
+    value = {"splits": [split_name(split) for split in splits], "facts": facts.plain()}
+    write(job.journal / f"done-{phase}-{uuid.uuid4().hex}", value, durable=True)
+
+
+def load_checkpoints(job: Job, phase: int) -> list[tuple[frozenset[str], Facts]]:
+    """What is done of a phase: the names of splits, and the facts of them together."""
+    values = [read(path) for path in sorted(job.journal.glob(f"done-{phase}-*")) if path.suffix != ".tmp"]
+    return [(frozenset(value["splits"]), Facts.of(value["facts"])) for value in values if value is not None]
+
+
+def split_name(split: Plain) -> str:
+    """What tells a split from the others of its phase, also in another process."""
+    return hashlib.blake2b(json.dumps(split, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
 def save_settled(job: Job, node: str, facts: Facts) -> None:

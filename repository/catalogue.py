@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -145,13 +145,27 @@ class Catalogue:
             _refuse_while_running(connection, flow, environment)
             return connection.execute(sa.delete(positions).where(*where)).rowcount
 
-    def dead_runs(self, now: datetime | None = None, owner: Owner | None = None) -> list[str]:
+    def dead_runs(
+        self,
+        now: datetime | None = None,
+        owner: Owner | None = None,
+        wanted: Callable[[str, str], bool] = lambda flow, run: True,
+    ) -> list[str]:
         """Takes over the runs in progress whose owner is gone: a process of this machine that ended, or one elsewhere
-        that fell silent. Of several processes that ask, one gets each run."""
+        that fell silent. Of several processes that ask, one gets each run; of those (flow, run) that are `wanted`."""
         silent = (now or datetime.now(UTC)) - timedelta(seconds=SILENT_SECONDS)
         with self._store.reading() as connection:
             states = connection.execute(sa.select(runs).where(runs.c.status == RUNNING)).mappings().all()
-        return [state["run"] for state in states if _is_dead(state, silent) and self._adopt(state, owner)]
+        dead = [state for state in states if _is_dead(state, silent) and wanted(state["flow"], state["run"])]
+        return [state["run"] for state in dead if self._adopt(state, owner)]
+
+    def owner(self, run: str) -> Owner | None:
+        """Who runs a run in progress; None: it has ended."""
+        with self._store.reading() as connection:
+            state = connection.execute(sa.select(runs).where(runs.c.run == run)).mappings().one()
+        if state["status"] != RUNNING:
+            return None
+        return Owner(state["owner_host"], state["owner_pid"], state["owner_since"])
 
     def _adopt(self, state: sa.RowMapping, owner: Owner | None) -> bool:
         unchanged = [
