@@ -31,6 +31,11 @@ nodes:
   kept: {type: file.post, from: sums, path: sums.jsonl}
 """
 LOCAL = "environment: local\nconnections:\n  shop: {adapter: sqlite, path: shop.db}\n"
+SLOW = (
+    "slow: {type: python, from: orders, trusted: true, keep: all, columns: {waited: BOOLEAN}, "
+    "code: \"import time\\ndef run(batch): time.sleep(1); return {'waited': [True] * len(batch)}\"}"
+)
+"""A second for every batch, so that a run is never done before somebody stops it."""
 ROWS = 20_000
 DIES = """
 import os, sys
@@ -172,8 +177,9 @@ def started(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_a_run_in_progress_is_cancelled_by_another_process_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    slow = FLOW.replace("where: amount >= 1", 'where: "amount >= 1 AND length(repeat(md5(customer), 20000)) > 0"')
-    made = night(tmp_path, slow)
+    made = night(
+        tmp_path, FLOW.replace("good: {type: filter, from: orders,", f"{SLOW}\n  good: {{type: filter, from: slow,")
+    )
     child = started(tmp_path)
 
     told = processflow(tmp_path, "runs", "cancel", "last")
@@ -182,7 +188,7 @@ def test_a_run_in_progress_is_cancelled_by_another_process_and_leaves_nothing_be
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.endswith(": cancelled\n")
     assert json.loads(out)["status"] == "cancelled"
-    assert not (tmp_path / "shop.db").exists() or not delivered(tmp_path)
+    assert not (tmp_path / "shop.db").exists()
     assert leftovers(made) == []
 
 
