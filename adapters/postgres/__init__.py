@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from adapters.postgres import reading, snapshots, types, writing
-from adapters.postgres.opening import CONNECT_SECONDS, Server, address_of
+from adapters.postgres.opening import CONNECT_SECONDS, Server, address_of, has_password
 from pipelines import environment
 from pipelines.node import Example, Json, SplitPlan, Want
 from pipelines.scope import Scope
@@ -55,6 +55,8 @@ class Connection(environment.Connection):
             raise ValueError("a connection has `url`, or `service`, `host`, `port`, `database` and `user`")
         if self.url is None and self.service is None and self.host is None:
             raise ValueError("a connection needs `url`, `service` or `host`")
+        if self.url is not None and has_password(self.url):
+            raise ValueError("`url` holds a password; name a secret in `password` instead")
         return self
 
     def server(self, scope: Scope) -> Server:

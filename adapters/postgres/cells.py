@@ -55,7 +55,8 @@ def fields(batch: pa.RecordBatch, columns: Sequence[PgColumn], names: Sequence[s
         mask = changed(array, column)
         if mask is not None:
             for row in pc.indices_nonzero(mask.fill_null(False)).to_pylist():
-                words = f"column {name!r}: {str(array[row])[:60]} does not fit {column.declared}"
+                value = array[row].cast(pa.string()).as_py()[:60]
+                words = f"column {name!r}: {value} does not fit {column.declared}"
                 faults.setdefault(row, ("type", words))
         shown[f"c{number}"] = rendered(array, column)
     return Fields(shown, faults)

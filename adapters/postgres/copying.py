@@ -121,13 +121,14 @@ def _copied(loop: asyncio.AbstractEventLoop, connection: Any, sql: str) -> Itera
     try:
         while True:
             loop.run_until_complete(step())
+            if task.done():
+                task.result()  # where the line broke, what came last may be no whole record: it is not given
             block = b"".join(pieces)
             pieces.clear()
             size = 0
             if block:
                 yield block
             if task.done():
-                task.result()
                 return
             taken.set()
     finally:

@@ -104,10 +104,16 @@ class Frames:
         return self._cast(cell, column, faults)
 
     def _list(self, cell: Cell, column: pa.Array, faults: Faults) -> pa.Array:
-        """Arrays come as JSON; Arrow has no lists of which one value has more dimensions than another."""
-        item = duckdb_type(cell.natural.value_type)
-        found = self._computed(column, f"TRY_CAST(item::JSON AS {item}[])", cell.natural)
-        self._note(cell, column, pc.and_(pc.is_valid(column), pc.is_null(found)), faults, str(cell.natural))
+        """Arrays come as JSON. Arrow has no lists of which one value has more dimensions than another."""
+        item = cell.natural.value_type
+        cast = f"TRY_CAST(item::JSON AS {duckdb_type(item)}[])"
+        found = self._computed(column, cast, cell.natural)
+        nulls = "len(list_filter(CAST(item AS JSON[]), lambda x: json_type(x) = 'NULL'))"
+        wrong = (
+            f"item IS NOT NULL AND ({cast} IS NULL OR json_type(item, '$[0]') = 'ARRAY' "
+            f"OR len(list_filter({cast}, lambda x: x IS NULL)) <> {nulls}{_endless(cast, item)})"
+        )
+        self._note(cell, column, self._computed(column, wrong, pa.bool_()), faults, f"array of {item}")
         return found
 
     def _cast(self, cell: Cell, column: pa.Array, faults: Faults) -> pa.Array:
@@ -182,6 +188,13 @@ def _shown(text: str | None, kind: pa.DataType) -> object:
     if text is None or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return text
     return int(text) if pa.types.is_integer(kind) else float(text)
+
+
+def _endless(cast: str, item: pa.DataType) -> str:
+    """SQL that finds what DuckDB has a value for and Arrow has not: infinite dates, and the end of a day."""
+    if pa.types.is_date(item) or pa.types.is_timestamp(item):
+        return f" OR len(list_filter({cast}, lambda x: NOT isfinite(x))) > 0"
+    return f" OR len(list_filter({cast}, lambda x: x >= TIME '24:00:00')) > 0" if pa.types.is_time(item) else ""
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -40,6 +40,8 @@ class Reference:
     other: str
     other_columns: Sequence[str]
     name: str
+    is_own: bool
+    """Whether it refers to the table itself."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,14 @@ def _references(reader: PostgresReader, name: dict[str, str]) -> list[Reference]
     sql = (
         "SELECT k.conname::text, (SELECT array_agg(a.attname::text ORDER BY o.place) FROM unnest(k.conkey) "
         "WITH ORDINALITY AS o(number, place) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.number), "
-        "k.confrelid::regclass::text, (SELECT array_agg(a.attname::text ORDER BY o.place) FROM unnest(k.confkey) "
-        "WITH ORDINALITY AS o(number, place) JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = o.number) "
-        "FROM pg_constraint k WHERE k.contype = 'f' AND k.conrelid = to_regclass($name)"
+        "(SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.oid = k.confrelid), (SELECT array_agg(a.attname::text ORDER BY o.place) FROM unnest(k.confkey) "
+        "WITH ORDINALITY AS o(number, place) JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = o.number), "
+        "k.confrelid = k.conrelid FROM pg_constraint k WHERE k.contype = 'f' AND k.conrelid = to_regclass($name)"
     )
     return [
-        Reference(list(own), str(other), list(others), str(constraint))  # type: ignore[call-overload]
-        for constraint, own, other, others in reader.rows(sql, name)
+        Reference(list(own), str(other), list(others), str(constraint), bool(is_own))  # type: ignore[call-overload]
+        for constraint, own, other, others, is_own in reader.rows(sql, name)
     ]
 
 
@@ -270,15 +273,17 @@ class Loader:
         present = " AND ".join(f"__s.{name} IS NOT NULL" for name in own)
         matches = " AND ".join(f"__o.{other} = __s.{name}" for name, other in pairs)
         there = f"EXISTS (SELECT 1 FROM {reference.other} AS __o WHERE {matches})"
-        if reference.other in (self._target.sql, self._target.name):
+        if reference.is_own:
             there += f" OR EXISTS (SELECT 1 FROM {self._into} AS __o WHERE {matches})"
         shown = ", ".join(f"__s.{name}::text" for name in own)
         sql = f"DELETE FROM {self._into} AS __s WHERE {present} AND NOT ({there}) RETURNING __s.{ORDER}, concat_ws(', ', {shown})"
         with translated(self._server):
             found = self._connection.execute(sql.encode()).fetchall()
         columns = ", ".join(reference.columns)
-        words = f'violates foreign key constraint "{reference.name}": {reference.other} has no ({columns}) = '
-        return {int(place): ("refused", f"{words}({value})") for place, value in found}
+        words = f'violates foreign key constraint "{reference.name}": Key ({columns})=('
+        return {
+            int(place): ("refused", f"{words}{value}) is not present in {reference.other}") for place, value in found
+        }
 
     def _run(self, sql: str) -> None:
         with translated(self._server):

@@ -62,6 +62,11 @@ def address_of(words: str) -> str:
     return f"{place}{port}/{given.get('dbname') or given.get('user') or ''}"
 
 
+def has_password(url: str) -> bool:
+    """Whether an address holds a password."""
+    return bool(re.match(r"\w+://[^/@]*:[^/@]+@", url) or re.search(r"(^|[?&\s])password\s*=", url))
+
+
 @contextmanager
 def translated(server: Server) -> Iterator[None]:
     """Raises what psycopg and asyncpg raise as `Unavailable` (away, locked, full) or `Invalid` (the SQL, a name)."""

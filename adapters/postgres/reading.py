@@ -31,6 +31,7 @@ from pipelines.tables.spool import TOKENS
 
 if TYPE_CHECKING:
     from psycopg import Connection
+    from psycopg.pq.abc import PGresult
 
     from pipelines.scope import Scope
 
@@ -93,24 +94,14 @@ class PostgresReader:
         return self._columns[name]
 
     def selected(self, sql: str) -> list[PgColumn]:
-        """The columns of a SELECT, which the server plans and does not run."""
-        from psycopg.pq import ExecStatus
-
+        """The columns of one SELECT, which the server plans and does not run."""
         names: list[str] = []
 
         def number(name: str) -> str:
             names.append(name) if name not in names else None
             return f"${names.index(name) + 1}"
 
-        low = self.connection.pgconn
-        answer = low.prepare(b"", placed(sql, number).encode())
-        if answer.status == ExecStatus.COMMAND_OK:
-            answer = low.describe_prepared(b"")
-        if answer.status != ExecStatus.COMMAND_OK:
-            with translated(self.server):
-                from psycopg import errors
-
-                raise errors.error_from_result(answer)
+        answer = self._described(placed(sql, number))
         found = [
             ((answer.fname(place) or b"").decode(), answer.ftype(place), answer.fmod(place))
             for place in range(answer.nfields)
@@ -120,6 +111,22 @@ class PostgresReader:
             PgColumn(name, types[kind, modifier][0], arrow_type(types[kind, modifier][1]), pg=types[kind, modifier][1])
             for name, kind, modifier in found
         ]
+
+    def _described(self, sql: str) -> PGresult:
+        """What the server says of a statement: waited for as psycopg's own cursors do, so that other threads go on."""
+        from psycopg import errors, generators
+        from psycopg.pq import ExecStatus
+
+        low = self.connection.pgconn
+        with translated(self.server):
+            low.send_prepare(b"", sql.encode())
+            answer = self.connection.wait(generators.execute(low))[-1]
+            if answer.status == ExecStatus.COMMAND_OK:
+                low.send_describe_prepared(b"")
+                answer = self.connection.wait(generators.execute(low))[-1]
+            if answer.status != ExecStatus.COMMAND_OK:
+                raise errors.error_from_result(answer)
+        return answer
 
     def _types(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, PgType]]:
         sql = (
@@ -195,6 +202,12 @@ class PostgresReader:
     def read(self, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
         return read(self, get, split, schema, scope, want)
 
+    def lock(self, table: str) -> None:
+        """Lets nobody alter, truncate or rewrite a table until what keeps the snapshot is released."""
+        kept = self.connection if self.held is None else self.held.connection
+        with translated(self.server), kept.transaction():
+            kept.execute(f"SELECT 1 FROM {target_sql(table)} LIMIT 0".encode())
+
     def export(self) -> str | None:
         """The snapshot's name for other connections; None where the server keeps none for them."""
         if self.held is not None:
@@ -232,7 +245,10 @@ def reader(server: Server, run: str = "", node: str = "") -> Iterator[PostgresRe
 
 def splits(reader: PostgresReader, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
     """The splits of some spans of the cursor; those marked are worth cutting."""
-    size = _blocks(reader, get.table) if get.table else None
+    size = None
+    if get.table:
+        reader.lock(get.table)
+        size = _blocks(reader, get.table)
     snapshot = reader.export() if get.table or len(spans) > 1 else None
     size = size if snapshot else None
     for span, is_bulk in spans:

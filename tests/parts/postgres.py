@@ -82,26 +82,31 @@ class Server:
         """Starts it, and waits until it answers."""
         settings = {
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
-            "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 200,
+            "fsync": "off", "full_page_writes": "off", "max_connections": 200,
         }  # fmt: skip
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [_program("postgres", self.folder), "-D", str(self.folder / "data"), *words],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **_nobody(),
-            )  # fmt: skip
-        self.pid = process.pid
-        _PROCESSES[self.pid] = process
         until = time.monotonic() + START_SECONDS
+        process = self._process(words)
         while True:
             try:
                 self.connect().close()
             except psycopg.OperationalError:
-                if process.poll() is not None or time.monotonic() > until:
+                if time.monotonic() > until:
                     raise RuntimeError((self.folder / "log").read_text()) from None
+                if process.poll() is not None:  # the children of a server that was killed may not be gone yet
+                    process = self._process(words)
                 time.sleep(0.02)
             else:
+                self.pid = process.pid
+                _PROCESSES[self.pid] = process
                 return
+
+    def _process(self, words: list[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [_program("postgres", self.folder), "-D", str(self.folder / "data"), *words],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **_nobody(),
+            )  # fmt: skip
 
     def end(self, how: signal.Signals = signal.SIGINT) -> None:
         """Ends it: `SIGKILL` as a crash would."""
@@ -171,7 +176,7 @@ def shared(place: Path) -> Iterator[Server]:
     try:
         yield server
     finally:
-        mine.unlink()
+        mine.unlink(missing_ok=True)  # a process may use it by more than one fixture
         for process in _PROCESSES.values():
             process.returncode = process.returncode or 0  # its end is the guard's: nobody here waits for it
 
@@ -192,3 +197,15 @@ def place(base: Path) -> Path:
 def schema_of(path: Path) -> str:
     """The schema that stands for a database in a test's folder."""
     return f"t{hashlib.sha256(str(path.parent).encode()).hexdigest()[:16]}"
+
+
+@contextmanager
+def alone() -> Iterator[Server]:
+    """A server of one test's own."""
+    server = Server.made(Path(tempfile.mkdtemp(prefix="postgres-")))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.end()
+        shutil.rmtree(server.folder, ignore_errors=True)

@@ -1,0 +1,186 @@
+"""PostgreSQL's types read and written: exactly, or rejected."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.adapters.table_room import Room, batch_of
+
+
+@pytest.fixture
+def room(postgres_room: Room) -> Room:
+    return postgres_room
+
+
+@pytest.mark.parametrize(
+    ("declared", "text", "kind", "value"),
+    [
+        ("smallint", "-32768", pa.int16(), -32768),
+        ("bigint", "9223372036854775807", pa.int64(), 9223372036854775807),
+        ("real", "1.1", pa.float32(), 1.100000023841858),
+        ("double precision", "-Infinity", pa.float64(), float("-inf")),
+        ("numeric(38,10)", "1234567890123456789012345678.0123456789", pa.decimal128(38, 10), Decimal("1234567890123456789012345678.0123456789")),
+        ("numeric", "1.10", pa.string(), "1.10"),
+        ("numeric", "NaN", pa.string(), "NaN"),
+        ("numeric(50,2)", "1.10", pa.string(), "1.10"),
+        ("boolean", "yes", pa.bool_(), True),
+        ("date", "2024-02-29", pa.date32(), date(2024, 2, 29)),
+        ("time", "23:59:59.5", pa.time64("us"), time(23, 59, 59, 500000)),
+        ("timestamp", "2024-02-29 10:00:00.000001", pa.timestamp("us"), datetime(2024, 2, 29, 10, 0, 0, 1)),  # noqa: DTZ001
+        ("timestamptz", "2024-02-29 10:00:00.25+05:30", pa.timestamp("us", "UTC"), datetime(2024, 2, 29, 4, 30, 0, 250000, UTC)),
+        ("timetz", "10:00:00+02", pa.string(), "10:00:00+02"),
+        ("interval", "1 year 2 mons 3 days 04:05:06", pa.string(), "1 year 2 mons 3 days 04:05:06"),
+        ("text", "", pa.string(), ""),
+        ("text", 'a"b,\n\\N', pa.string(), 'a"b,\n\\N'),
+        ("char(4)", "ab", pa.string(), "ab  "),
+        ("json", '{"b": 1, "a":1}', pa.string(), '{"b": 1, "a":1}'),
+        ("jsonb", '{"b": 1, "a":1}', pa.string(), '{"a": 1, "b": 1}'),
+        ("uuid", "9E33C5B6-450E-4029-8C81-0227B1D4A103", pa.string(), "9e33c5b6-450e-4029-8c81-0227b1d4a103"),
+        ("bytea", "\\x00ff", pa.binary(), b"\x00\xff"),
+        ("bytea", "\\x", pa.binary(), b""),
+        ("int4range", "[1,5)", pa.string(), "[1,5)"),
+        ("inet", "10.0.0.1", pa.string(), "10.0.0.1"),
+        ("integer[]", "{1,NULL,3}", pa.list_(pa.int32()), [1, None, 3]),
+        ("bigint[]", "{}", pa.list_(pa.int64()), []),
+        ("text[]", '{"a\\"b",NULL,"","{,}"}', pa.list_(pa.string()), ['a"b', None, "", "{,}"]),
+        ("numeric(12,2)[]", "{1.10,9999999999.99}", pa.list_(pa.decimal128(12, 2)), [Decimal("1.10"), Decimal("9999999999.99")]),
+        ("float8[]", "{1.5,Infinity}", pa.list_(pa.float64()), [1.5, float("inf")]),
+        ("timestamptz[]", '{"2024-01-01 10:00:00+02"}', pa.list_(pa.timestamp("us", "UTC")), [datetime(2024, 1, 1, 8, tzinfo=UTC)]),
+        ("bytea[]", '{"\\\\xff"}', pa.string(), '{"\\\\xff"}'),
+    ],
+)  # fmt: skip
+def test_each_type_is_read_exactly_and_null_apart_from_empty(
+    room: Room, declared: str, text: str, kind: pa.DataType, value: object
+) -> None:
+    literal = "E'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+    room.sql(f"CREATE TABLE odd (v {declared})", f"INSERT INTO odd VALUES ({literal}), (NULL)")
+
+    reading = room.read(table="odd")
+
+    assert reading.malformed == []
+    assert reading.table.schema == pa.schema([("v", kind)])
+    assert reading.rows == [{"v": value}, {"v": None}]
+
+
+def test_enums_domains_and_composites_are_read(room: Room) -> None:
+    room.sql(
+        "CREATE TYPE colour AS ENUM ('red', 'light green')",
+        "CREATE DOMAIN cents AS bigint CHECK (VALUE >= 0)",
+        "CREATE TYPE place AS (x int, y text)",
+        "CREATE TABLE odd (c colour, cs colour[], d cents, p place)",
+        "INSERT INTO odd VALUES ('light green', '{red,light green}', 5, ROW(1, 'a b'))",
+    )
+
+    assert room.read(table="odd").rows == [{"c": "light green", "cs": ["red", "light green"], "d": 5, "p": '(1,"a b")'}]
+
+
+@pytest.mark.parametrize(
+    ("declared", "text", "shown"),
+    [
+        ("numeric(10,2)", "NaN", "NaN"),
+        ("date", "infinity", "infinity"),
+        ("date", "0044-03-15 BC", "0044-03-15 BC"),
+        ("timestamp", "-infinity", "-infinity"),
+        ("timestamptz", "infinity", "infinity"),
+        ("time", "24:00:00", "24:00:00"),
+        ("integer[]", "{{1,2},{3,4}}", "[[1,2],[3,4]]"),
+        ("date[]", "{2024-01-01,infinity}", '["2024-01-01","infinity"]'),
+        ("time[]", "{24:00}", '["24:00:00"]'),
+        ("numeric(4,1)[]", "{1.5,NaN,NULL}", '[1.5,"NaN",null]'),
+    ],
+)
+def test_a_value_that_its_type_has_no_room_for_is_malformed_and_the_others_are_read(
+    room: Room, declared: str, text: str, shown: str
+) -> None:
+    good = {"integer[]": "{1}", "numeric(10,2)": "1.00", "time": "10:00", "time[]": "{23:59}"}.get(
+        declared, "2024-01-01"
+    )
+    good = {"numeric(4,1)[]": "{NULL,1.5}", "date[]": "{2024-01-01}"}.get(declared, good)
+    rows = ", ".join(f"({n}, '{text if n == 17 else good}')" for n in range(40))
+    room.sql(f"CREATE TABLE odd (n int, v {declared})", f"INSERT INTO odd VALUES {rows}")
+
+    reading = room.read(table="odd")
+
+    assert [row["n"] for row in reading.rows] == [n for n in range(40) if n != 17]
+    assert [ordinal for _, ordinal in reading.ordinals] == [n for n in range(40) if n != 17]
+    assert len(reading.malformed) == 1
+    raw, code, words = reading.malformed[0]
+    assert code == "type"
+    assert f"column 'v': {shown} is no" in words
+    assert '"n": 17' in raw
+
+
+def test_an_unbounded_numeric_is_read_as_the_decimal_declared_and_what_it_would_round_is_malformed(room: Room) -> None:
+    room.sql("CREATE TABLE odd (v numeric)", "INSERT INTO odd VALUES (1.1), (1.10), (1.125), (-0.5), ('NaN'), (7e3)")
+
+    reading = room.read(table="odd", columns={"v": "decimal(10,2)"})
+
+    assert [row["v"] for row in reading.rows] == [Decimal(text) for text in ("1.10", "1.10", "-0.50", "7000.00")]
+    assert len(reading.malformed) == 2
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind", "values", "wrong"),
+    [
+        ("numeric(5,2)", pa.decimal128(10, 3), ["1.120", "1.125", "1000.000"], [1, 2]),
+        ("integer", pa.int64(), [1, 2**31], [1]),
+        ("varchar(3)", pa.string(), ["abc", "abcd", "abc  "], [1, 2]),
+        ("timestamp", pa.timestamp("ns"), [1000, 1001], [1]),
+        ("timestamp(0)", pa.timestamp("us"), [1_000_000, 1_500_000], [1]),
+        ("double precision", pa.int64(), [2**53, 2**53 + 1], [1]),
+        ("jsonb", pa.string(), ['{"a": 1}', "{a}"], [1]),
+        ("uuid", pa.string(), ["9e33c5b6-450e-4029-8c81-0227b1d4a103", "no"], [1]),
+        ("text", pa.string(), ["a", "a\0b"], [1]),
+        ("int4range", pa.string(), ["[1,5)", "[5,1)"], [1]),
+        ("integer[]", pa.list_(pa.int64()), [[1, None], [2**31]], [1]),
+        ("interval", pa.string(), ["3 days", "three days"], [1]),
+    ],
+)
+def test_a_value_that_the_column_would_change_or_refuse_is_rejected(
+    room: Room, declared: str, kind: pa.DataType, values: list[Any], wrong: list[int]
+) -> None:
+    room.sql(f"CREATE TABLE odd (n int, v {declared})")
+    items = [Decimal(value) if pa.types.is_decimal(kind) else value for value in values]
+    batch = batch_of({"n": pa.int32(), "v": kind}, list(enumerate(items)))
+
+    assert room.problems(room.post(table="odd"), batch.schema) == []
+    delivery = room.deliver(batch, table="odd", key="n")
+
+    assert [row for row, _, _ in delivery.rejects] == wrong
+    assert room.sql("SELECT n FROM odd ORDER BY n") == [(n,) for n in range(len(values)) if n not in wrong]
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind"),
+    [
+        ("integer", pa.float64()), ("integer", pa.decimal128(5, 2)), ("numeric(5,2)", pa.float64()),
+        ("real", pa.float64()), ("date", pa.timestamp("us")), ("timestamp", pa.timestamp("us", "UTC")),
+        ("boolean", pa.int8()), ("bytea", pa.string()), ("text", pa.binary()), ("integer[]", pa.list_(pa.string())),
+        ("text", pa.duration("us")),
+    ],
+)  # fmt: skip
+def test_a_column_that_cannot_take_a_type_is_a_problem_before_anything_runs(
+    room: Room, declared: str, kind: pa.DataType
+) -> None:
+    room.sql(f"CREATE TABLE odd (v {declared})")
+
+    problems = room.problems(room.post(table="odd"), pa.schema([("v", kind)]))
+
+    assert len(problems) == 1
+    assert problems[0].startswith("table: column 'v': ")
+
+
+def test_line_breaks_in_texts_do_not_shift_the_line_that_is_refused(room: Room) -> None:
+    room.sql("CREATE TABLE notes (n int, t text, u int CHECK (u > 0))")
+    rows = [(n, "a\nb\r\nc\r" if n % 2 else None, 0 if n in (0, 7, 98) else 1) for n in range(100)]
+
+    delivery = room.deliver(batch_of({"n": pa.int32(), "t": pa.string(), "u": pa.int32()}, rows), table="notes")
+
+    assert sorted(row for row, _, _ in delivery.rejects) == [0, 7, 98]
+    assert [row["n"] for row in delivery.delivered] == [n for n in range(100) if n not in (0, 7, 98)]
+    assert room.sql("SELECT count(*), count(t) FROM notes WHERE t = E'a\\nb\\r\\nc\\r' OR t IS NULL") == [(97, 49)]
