@@ -158,3 +158,36 @@ def _profiled(column: Mapping[str, Any], records: int) -> list[object]:
     return [
         column["column"], column["type"], share, f"{column['distinct']:,}", column["least"], middle, column["most"], frequent
     ]  # fmt: skip
+
+
+def backtest(
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="The flow's name, or its file: as it is now.")],
+    runs: Annotated[int, typer.Option(min=1, help="Over what so many of the last runs had read.")] = 1,
+    run: Annotated[str | None, typer.Option(help="Over what this run had read.")] = None,
+    node: Annotated[
+        list[str] | None, typer.Option(metavar="NODE[.PORT]", help="Where to compare; without it, at the posts.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Columns, with `,` between, that tell records apart.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many records that differ are shown.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """Runs the flow as it is now over what the last runs had read, and compares what would have come. Nothing is sent."""
+    from agent.backtesting import Backtest
+    from agent.backtesting import backtest as tried
+    from cli.runs import diff_told
+
+    asked = Backtest(here(), flow, runs, run, node or (), key.split(",") if key else (), limit)
+    found = tried(asked)
+    if as_json:
+        show.document(found)
+    for one in found if not as_json else ():
+        typer.echo(
+            f"run {one['before']}, with the flow as it is now ({one['after']}): {one['status'].replace('_', ' ')}"
+        )
+        for note in one["notes"]:
+            typer.echo(f"  {note}")
+        if one["error"]:
+            typer.echo(one["error"], err=True)
+        diff_told(one)
+        typer.echo()
+    return int(any(one["status"] not in ("done", "done_with_rejects") for one in found))

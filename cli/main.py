@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[str, Callable[..., object], str], ...] = (
     ("run", run.run, "Runs a flow and shows its ledger"),
     ("preview", run.preview, "Shows the records at a node; sends nothing"),
     ("replay", after.replay, "Runs the rejected records of a run again, through today's flow"),
+    ("backtest", after.backtest, "Tries the flow as it is now on what the last runs had read; sends nothing"),
     ("trace", after.trace, "Tells a record's way from the source to the receipt, in every run"),
     ("query", query.ask, "Answers a SELECT over what all runs left behind"),
     ("profile", after.profile, "Shows what left a node, column by column"),

@@ -22,6 +22,8 @@ class Side:
 
     root: Path
     run: str
+    only: Path | None = None
+    """A Parquet file of the row ids that count; None: all."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Sides:
 
     def __init__(self, before: Side, after: Side) -> None:
         self._roots = (before.root, after.root)
+        self._only = (before.only, after.only)
         self._commits = tuple(_commit(side) for side in (before, after))
 
     def places(self) -> list[str]:
@@ -80,9 +83,12 @@ class Sides:
         owned = [{name.lower() for version in some for name, _ in version} for some in versions]
         shared = [name for name, _ in columns if all(name.lower() in names or not names for names in owned)]
         paths = [str(root / file.path) for root, some in zip(self._roots, files, strict=True) for file in some]
-        with opened(paths) as connection:
-            for side, commit, root, some in zip(("one", "other"), self._commits, self._roots, files, strict=True):
-                connection.execute(f"CREATE VIEW {side} AS {_side(commit, root, some, place, columns, key)}")
+        with opened([*paths, *(str(only) for only in self._only if only is not None)]) as connection:
+            for number, side in enumerate(("one", "other")):
+                found = _side(self._commits[number], self._roots[number], files[number], place, columns, key)
+                only = self._only[number]
+                chosen = "" if only is None else f' WHERE "__rid" IN (FROM read_parquet({literal(str(only))}))'
+                connection.execute(f"CREATE VIEW {side} AS SELECT * FROM ({found}){chosen}")
             connection.execute(f"CREATE TEMP VIEW pairs AS {_pairs(columns, shared)}")
             counts = connection.sql(_counts(shared)).fetchall()[0]
             rows = connection.sql(_examples(columns, shared, examples)).fetchall()
