@@ -13,6 +13,8 @@ from typing import Any
 
 from agent.prepare import Prepared, Request, job_of, prepare
 from agent.report import Report, plain_values, report
+from agent.unfinished import is_suspended, is_to_be_finished, suspend
+from agent.unfinished import told as told_of
 from pipelines import journal
 from pipelines.drive import drive
 from pipelines.errors import Bug, Cancelled, Failed, FlowError, Invalid, Unavailable
@@ -59,12 +61,16 @@ class Host:
     def recover(self, flow: str | None = None) -> list[Report]:
         """Ends the runs whose process died: what they had decided is finished, the rest removed and called failed.
 
-        With a flow, what has decided nothing is left to `runs resume`, unless it is a run of this flow.
+        With a flow, what has decided nothing, or waits for a system that was away, is left to `runs resume`, unless it
+        is a run of this flow.
+
+        Raises:
+            Unavailable: a system is away without which a run cannot be finished.
         """
 
         def wanted(of: str, run: str) -> bool:
             job = journal.load_job(self.project.staging(run)) if of != flow and flow is not None else None
-            return job is None or journal.load_phase(job, 0) is not None
+            return job is None or (journal.load_phase(job, 0) is not None and not is_suspended(job))
 
         return [_recovered(self.project, self.catalogue, run) for run in self.catalogue.dead_runs(wanted=wanted)]
 
@@ -80,6 +86,15 @@ class Host:
         if name not in self.catalogue.dead_runs(wanted=lambda _, one: one == name):
             raise Invalid(f"run {name} is in progress; cancel it with `processflow runs cancel {name}`")
         return _recovered(self.project, self.catalogue, name, watch or Watch())
+
+    def give_up(self, run: str) -> Report:
+        """Ends a run that waits to be finished, as it is: nothing more is published."""
+        self.catalogue.dead_runs(wanted=lambda _, one: one == run)
+        job = journal.load_job(self.project.staging(run))
+        if job is None:
+            return _recovered(self.project, self.catalogue, run)
+        about = journal.read(job.journal / "about") or About()
+        return finish(job, self.catalogue, about, Cancelled("cancelled before it was finished"), for_good=True)
 
     def run(self, prepared: Prepared, watch: Watch | None = None, trigger: str = "hand") -> Report:
         """Runs a prepared flow, now, and gives its report, whatever became of it.
@@ -162,8 +177,13 @@ def _unforeseen(job: Job, found: Exception) -> Bug:
     return bug
 
 
-def finish(job: Job, catalogue: Catalogue, about: About, fault: BaseException | None = None) -> Report:
-    """Makes a run's logs visible, moves its positions and removes its folder. Called again it does no harm."""
+def finish(
+    job: Job, catalogue: Catalogue, about: About, fault: BaseException | None = None, *, for_good: bool = False
+) -> Report:
+    """Makes a run's logs visible, moves its positions and removes its folder. Called again it does no harm.
+
+    A run that stops between two publications keeps all that and is finished later, unless it is ended `for_good`.
+    """
     release(job)
     facts = gather(job, [all_facts(job), *job.watch.partial])
     done = report(
@@ -176,6 +196,14 @@ def finish(job: Job, catalogue: Catalogue, about: About, fault: BaseException | 
         cancelled=isinstance(fault, Cancelled),
     )
     done |= about.also
+    later = not for_good and is_to_be_finished(job, fault)
+    if done["error"]:
+        done["error"] += told_of(job, facts, later=later)
+    if later:
+        done["unfinished"] = True
+        suspend(job)
+        catalogue.suspend_run(job.scope.run, done)
+        return done
     is_done = done["status"] in ("done", "done_with_rejects")
     lake.commit(job.tap_plan.root, done, [*facts.pieces, *(about.pieces if is_done else ())])
     for station in job.plan.posts():
@@ -205,8 +233,9 @@ def _recovered(project: Project, catalogue: Catalogue, run: str, watch: Watch | 
         fault = None
         try:
             drive(job)
-        except Unavailable:
-            raise
+        except Unavailable as away:
+            catalogue.suspend_run(run)
+            raise Unavailable(f"run {run} is to be finished first: {away}") from away
         except FlowError as found:
             fault = found
         except Exception as found:  # noqa: BLE001 - whatever it is, the run gets its report

@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.flow import Flow, NodeSpec
 from pipelines.language.flowlinks import live
 from pipelines.node import Get, Post
+from pipelines.publishing import repeated
 
 LABELS = ("exactly once", "effectively once", "at least once", "at most once")
 """From the strongest to the weakest."""
@@ -41,12 +42,13 @@ def delivery(flow: Flow) -> Delivery:
     posts: dict[str, tuple[str, str]] = {}
     ends: dict[str, tuple[str, str]] = {}
     runs = live(flow)
+    again = repeated(flow, runs)
     for spec in flow.nodes.values():
         if spec.name not in runs:
             continue
         own = getattr(spec.config, "delivery", None)
         if own is not None and isinstance(spec.config, (Get, Post)):
-            ends[spec.name] = own()
+            ends[spec.name] = _weakened(own(), again.get(spec.name))
             if isinstance(spec.config, Post):
                 posts[spec.name] = ends[spec.name]
     if not posts:
@@ -54,6 +56,10 @@ def delivery(flow: Flow) -> Delivery:
     label = max((label for label, _ in ends.values()), key=_weakness)
     reasons = [f"{name}: {reason}" for name, (own, reason) in ends.items() if own == label and reason]
     return Delivery(label, (*reasons, *_repeats(flow, posts)), posts)
+
+
+def _weakened(own: tuple[str, str], why: str | None) -> tuple[str, str]:
+    return own if why is None or _weakness(own[0]) >= _weakness("at least once") else ("at least once", why)
 
 
 def _weakness(label: str) -> int:

@@ -13,6 +13,7 @@ from pipelines.kernel import Program, spilled_splits, too_many
 from pipelines.ledger import imbalances, total
 from pipelines.node import Get, Json, Post, Publication
 from pipelines.plan import Station
+from pipelines.publishing import due, is_staged
 from pipelines.quality.findings import Finding, WholeRules
 from pipelines.reading import begin
 from pipelines.retry import attempts
@@ -33,11 +34,10 @@ def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     _check_thresholds(job, phase, whole)
     _check_findings(findings)
     spills = list(whole.spills)
-    for station in job.plan.posts():
-        if station.phase == phase and not job.is_dry and _is_staged(station):
-            spills.extend(_publish(job, phase, station, whole).spills)
+    for station in due(job.plan, phase) if not job.is_dry else ():
+        spills.extend(_publish(job, station, whole if station.phase == phase else _facts_of(job, station.phase)).spills)
     job.watch.spills.extend(spills)
-    earlier = [spill for before in range(phase) for spill in _spills_of(job, before)]
+    earlier = [spill for before in range(phase) for spill in _facts_of(job, before).spills]
     held = job.watch.spills if job.is_dry else [*earlier, *spills]
     if phase + 1 == job.plan.phases:
         return []
@@ -73,20 +73,16 @@ def all_facts(job: Job) -> Facts:
         if facts is not None:
             found.append(facts)
     for station in job.plan.posts():
-        if not _is_staged(station):
+        if not is_staged(station.spec.config):
             continue
         settled = journal.load_settled(job, station.name)
         if journal.is_published(job, station.name) and settled is not None:
             found.append(settled)
     whole = gather(job, found)
     for station in job.plan.posts():
-        if _is_staged(station) and journal.is_published(job, station.name):
+        if is_staged(station.spec.config) and journal.is_published(job, station.name):
             whole.pieces.extend(whole.receipts.get(station.name, ()))
     return whole
-
-
-def _is_staged(station: Station) -> bool:
-    return isinstance(station.spec.config, Post) and station.spec.config.staged
 
 
 def _earlier(job: Job, phase: int) -> list[Facts]:
@@ -97,9 +93,8 @@ def _earlier(job: Job, phase: int) -> list[Facts]:
     return [facts for facts in found if facts is not None]
 
 
-def _spills_of(job: Job, phase: int) -> list[Plain]:
-    facts = journal.load_phase(job, phase)
-    return [] if facts is None else facts.spills
+def _facts_of(job: Job, phase: int) -> Facts:
+    return journal.load_phase(job, phase) or Facts()
 
 
 def _check_balance(job: Job, phase: int, whole: Facts) -> None:
@@ -158,18 +153,18 @@ def _check_findings(findings: Sequence[tuple[Station, Finding]]) -> None:
         raise Failed("; ".join(broken) + "; nothing staged in this phase was published")
 
 
-def _publish(job: Job, phase: int, station: Station, whole: Facts) -> Facts:
+def _publish(job: Job, station: Station, whole: Facts) -> Facts:
     """Makes one staged post visible, unless it is already; gives what its publication told."""
     settled = journal.load_settled(job, station.name)
     if settled is not None and journal.is_published(job, station.name):
         return settled
     policy = attempts(station.retry, job.watch.stop, lambda attempt, fault: None)
-    settled = policy(_publish_once, job, phase, station, whole)
+    settled = policy(_publish_once, job, station, whole)
     journal.save_published(job, station.name)
     return settled
 
 
-def _publish_once(job: Job, phase: int, station: Station, whole: Facts) -> Facts:
+def _publish_once(job: Job, station: Station, whole: Facts) -> Facts:
     config = station.spec.config
     assert isinstance(config, Post)
     known = journal.load_settled(job, station.name)
@@ -177,15 +172,25 @@ def _publish_once(job: Job, phase: int, station: Station, whole: Facts) -> Facts
         return known  # it had been committed when the process died, or the connection before it could say so
     parts = whole.parts.get(station.name, [])
     publication = config.publish(parts, station.schema, job.scope, job.token(station.name))
-    program = Program(job, phase)
+    program = Program(job, station.phase)
     try:
         settled = _settled(program, station, publication, sum(part.rows for part in parts))
+        _check_refused(station, whole, settled)
         journal.save_settled(job, station.name, settled)
         publication.commit()
     except BaseException:
         publication.abandon()
         raise
     return settled
+
+
+def _check_refused(station: Station, whole: Facts, settled: Facts) -> None:
+    """The threshold once more, now that the target has told what it refuses; nothing of it is committed yet."""
+    taken = whole.ledger.of(station.name).taken
+    rejected = whole.ledger.of(station.name).rejected + settled.ledger.of(station.name).rejected
+    limit = station.rejects.limit(taken)
+    if limit is not None and rejected > limit:
+        raise Failed(too_many(station, rejected, taken))
 
 
 def _settled(program: Program, station: Station, publication: Publication, staged_rows: int) -> Facts:

@@ -101,6 +101,13 @@ class Catalogue:
         self.end_run(run, report)
         return report
 
+    def suspend_run(self, run: str, report: Mapping[str, Json] | None = None) -> None:
+        """Leaves a run in progress without an owner: the next one that looks for dead runs takes it over."""
+        nobody = {"owner_pid": 0, "owner_since": "", "owner_host": this_process().host}
+        told = {} if report is None else {"error": report.get("error"), "report": dict(report)}
+        with self._store.writing() as connection:
+            connection.execute(sa.update(runs).where(runs.c.run == run).values(**nobody, **told))
+
     def beat(self, run: str, at: datetime | None = None) -> None:
         """Says that the run's owner is alive."""
         with self._store.writing() as connection:
