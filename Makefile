@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 ROOMS := pipelines transforms adapters repository agent cli
 BIN := .venv/bin
 
-.PHONY: help install run test check bench docs lock clean
+.PHONY: help install run parts test check bench docs lock clean
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,10 @@ install: .venv/installed ## Makes .venv with the locked packages and the command
 run: install ## Runs the example flow web-orders on real purchases and queries what it did
 	@$(MAKE) -C examples/web-orders run
 
-test: install ## Runs all tests; ARGS="tests/house -k name" narrows
+parts: install ## Installs the servers that tests start, or says which to install
+	@.ci/parts
+
+test: parts ## Runs all tests; ARGS="tests/house -k name" narrows
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: install ## Formatting, lint, types, and the walls between the rooms

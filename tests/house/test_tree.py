@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -63,6 +64,20 @@ def test_bare_make_lists_every_target_with_its_help(repository_root: Path) -> No
     assert [line.split()[1] for line in said.stdout.splitlines()] == targets
     assert {"install", "run", "test", "check", "bench", "clean"} <= set(targets)
     assert all(len(line.split()) > 3 for line in said.stdout.splitlines())
+
+
+def test_who_may_not_install_what_tests_need_is_told_what_to_install(repository_root: Path, tmp_path: Path) -> None:
+    for name in ("bash", "cat", "cmp", "dirname", "mktemp"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "id").chmod(0o755)
+
+    said = subprocess.run(
+        [repository_root / ".ci" / "parts"], capture_output=True, text=True, env={"PATH": str(tmp_path)}, check=False
+    )
+
+    assert said.returncode == 2
+    assert re.search(r"install --no-install-recommends .*default-jre-headless", said.stderr)
 
 
 def test_continuous_integration_checks_and_tests(repository_root: Path) -> None:
