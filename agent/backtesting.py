@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from agent.comparing import compared
 from agent.prepare import Prepared, Request, flow_path, job_of, prepare
+from agent.remembering import memories_of
 from agent.report import report as report_of
 from pipelines import journal
 from pipelines.drive import drive
@@ -39,6 +40,7 @@ from pipelines.node import (
 )
 from pipelines.plan import Plan, Station, number_phases
 from pipelines.records import ROW_ID, SOURCE_BITS
+from pipelines.remembering import Memory
 from pipelines.scope import Scope
 from pipelines.settle import all_facts, gather
 from pipelines.sql.sandbox import Sandbox
@@ -172,8 +174,10 @@ def _tried(asked: Backtest, kept: Kept, before: Report, folder: Path) -> Report:
             f"run {before['run']} has kept a part of what it read, and the flow has nodes that see records together; "
             "run it with `snapshot: all` on its gets, and try that run"
         )
+    known = _remembered(asked.project, prepared, before)
     plan = _recording(prepared, {name: path for name, (path, _) in captured.items()}, asked.places)
     job = job_of(replace(prepared, plan=plan), Project(asked.project.folder, folder), {}, started=datetime.now(UTC))
+    job = replace(job, memories=known)
     after = _run(job)
     only = _row_ids([path for path, _ in captured.values()], folder) if is_part else None
     sides = Sides(Side(asked.project.lake, before["run"], only), Side(folder / "lake", after["run"]))
@@ -189,6 +193,16 @@ def _tried(asked: Backtest, kept: Kept, before: Report, folder: Path) -> Report:
         "nodes": nodes,
         "is_whole": not is_part,
     }
+
+
+def _remembered(project: Project, prepared: Prepared, before: Report) -> dict[str, Memory]:
+    """What nodes remembered when the run began."""
+    catalogue = Catalogue(project.catalogue_url)
+    try:
+        began = datetime.fromisoformat(before["started"])
+        return memories_of(project, catalogue, prepared.plan, before["environment"], began, before=began)
+    finally:
+        catalogue.close()
 
 
 def _captured(kept: Kept, before: Report, get: Station, folder: Path, notes: list[str]) -> tuple[str, int]:

@@ -17,7 +17,7 @@ def downstream(plan: Plan, flow: Flow, entries: Collection[str]) -> Plan:
     Raises:
         Invalid: records that meet there come through a post, which would deliver them again.
     """
-    main = _reached(plan, entries)
+    main = reached_from(plan, entries)
     sides = _sides(plan, main)
     posts = [name for name in sides if isinstance(plan.stations[name].spec.config, Post)]
     if posts:
@@ -40,7 +40,8 @@ def meets(plan: Plan) -> list[str]:
     return [name for name, station in plan.stations.items() if isinstance(station.spec.config, Wide)]
 
 
-def _reached(plan: Plan, entries: Iterable[str]) -> set[str]:
+def reached_from(plan: Plan, entries: Iterable[str]) -> set[str]:
+    """Some nodes and all that follow them."""
     found = set(entries)
     for station in plan.stations.values():  # in topological order
         if station.name in found:

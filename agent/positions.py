@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.prepare import Request, check_flow
+from agent.remembering import lines_of
 from pipelines.errors import Invalid
 from pipelines.node import Get
 from pipelines.scope import Scope
@@ -15,21 +16,28 @@ Line = dict[str, Any]
 
 
 def shown(request: Request, catalogue: Catalogue) -> list[Line]:
-    """A line for each get of the flow, and for each position whose node the flow no longer has."""
+    """A line for each get of the flow and each node that remembers keys, and for what the flow no longer has."""
+    flow = check_flow(request).flow
     gets, _ = _gets(request)
-    kept = {line["node"]: line for line in catalogue.position_lines(_name(request), request.environment)}
+    kept = {line["node"]: line for line in catalogue.position_lines(flow.name, request.environment)}
     names = dict.fromkeys([*gets, *kept])
-    return [_line(name, gets.get(name), kept.get(name)) for name in names]
+    known = lines_of(catalogue, flow.name, request.environment)
+    return [
+        *(_line(name, gets.get(name), kept.get(name)) for name in names),
+        *(_memory_line(line, line["node"] in flow.nodes) for line in known),
+    ]
 
 
 def reset(request: Request, catalogue: Catalogue, node: str | None = None) -> int:
-    """Lets one get, or all, read from the beginning in the next run; how many had a position.
+    """Lets one get, or all, read from the beginning in the next run, and nodes forget the keys that they remember; how many
+    had something to forget.
 
     Raises:
         Unavailable: the flow is running.
     """
     flow = _name(request)
-    if node is not None and node not in catalogue.positions(flow, request.environment):
+    remember = {line["node"] for line in lines_of(catalogue, flow, request.environment)}
+    if node is not None and node not in {*catalogue.positions(flow, request.environment), *remember}:
         _get(request, node)
     return catalogue.forget_positions(flow, request.environment, None if node is None else [node])
 
@@ -96,6 +104,13 @@ def _line(name: str, get: Get | None, kept: Line | None) -> Line:
         "at": kept["at"] if kept else None,
         "position": position,
     }
+
+
+def _memory_line(line: Line, in_flow: bool) -> Line:
+    key = ", ".join(name for name, _ in line["key"])
+    reads = f"remembers {line['keys']:,} keys ({key}) since {line['since']:%Y-%m-%d}"
+    head = {"node": line["node"], "in_flow": in_flow, "reads": reads}
+    return {**head, "run": line["run"], "at": line["at"].isoformat(), "position": None, "keys": line["keys"]}
 
 
 def _name(request: Request) -> str:

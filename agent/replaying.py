@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from agent.narrowing import downstream, meets
+from agent.narrowing import downstream, meets, reached_from
 from agent.prepare import Prepared, Request, business_keys, flow_path, job_of, prepare
+from agent.remembering import memories_of
 from agent.report import Report
 from agent.runs import NO_FLOW, About, Execute, Host
 from pipelines.errors import Invalid
@@ -78,7 +79,11 @@ def replay(asked: Replay, execute: Execute | None = None, watch: Watch | None = 
         entries = _entries(asked, before, prepared, notes)
         plan = _restricted(prepared, list(entries), notes)
         job = _job(asked, prepared, replace(prepared, plan=plan), watch)
-        job = replace(job, entries={name: _written(job, entry) for name, entry in entries.items()})
+        reached = reached_from(prepared.plan, list(entries))
+        environment = job.scope.environment.name
+        known = memories_of(asked.project, host.catalogue, plan, environment, job.began, nodes=reached)
+        entering = {name: _written(job, entry) for name, entry in entries.items()}
+        job = replace(job, memories=known, entries=entering)
         notes += _warnings(prepared, plan, asked)
         return host.execute(job, prepared, _about(job, before, prepared, entries, notes))
     finally:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.prepare import Prepared, Request, job_of, prepare
+from agent.remembering import memories_of, remembered, tidy
 from agent.report import Report, plain_values, report
 from agent.unfinished import is_suspended, is_to_be_finished, suspend
 from agent.unfinished import told as told_of
@@ -105,6 +106,8 @@ class Host:
         current = replace(prepared, scope=replace(prepared.scope, now=datetime.now(UTC)))
         environment = current.scope.environment.name
         job = job_of(current, self.project, self.catalogue.positions(current.flow.name, environment), watch)
+        known = memories_of(self.project, self.catalogue, current.plan, environment, current.scope.now)
+        job = replace(job, memories=known)
         return self.execute(job, current, About(trigger, current.checked.delivery_report()))
 
     def execute(self, job: Job, prepared: Prepared, about: About) -> Report:
@@ -209,8 +212,11 @@ def finish(
     for station in job.plan.posts():
         if isinstance(station.spec.config, Post) and not is_done:
             station.spec.config.sweep(job.scope, job.token(station.name))
-    catalogue.end_run(job.scope.run, done, facts.positions if is_done and about.moves_positions else {})
+    project = Project(job.scope.project, job.tap_plan.root.parent)
+    keys = remembered(project, job, facts) if is_done else []
+    catalogue.end_run(job.scope.run, done, facts.positions if is_done and about.moves_positions else {}, keys)
     shutil.rmtree(job.scope.staging, ignore_errors=True)
+    tidy(project, job, catalogue)
     return done
 
 

@@ -56,11 +56,11 @@ def _reads(line: dict[str, object]) -> str:
 @app.command("reset")
 def reset_positions(
     flow: FlowName,
-    node: Annotated[str | None, typer.Argument(metavar="NODE", help="Only this source; without it, all.")] = None,
+    node: Annotated[str | None, typer.Argument(metavar="NODE", help="Only this node; without it, all.")] = None,
     environment: EnvironmentName = "local",
     as_json: Json = False,
 ) -> None:
-    """Lets the next run read from the beginning."""
+    """Lets the next run read from the beginning, and nodes forget the keys that they remember of earlier runs."""
     from agent.positions import reset
 
     with _opened(flow, environment) as (request, catalogue):

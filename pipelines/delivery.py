@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.flow import Flow, NodeSpec
 from pipelines.language.flowlinks import live
-from pipelines.node import Get, Post
+from pipelines.node import Get, Post, Wide
 from pipelines.publishing import repeated
 
 LABELS = ("exactly once", "effectively once", "at least once", "at most once")
@@ -72,7 +72,7 @@ def _repeats(flow: Flow, posts: Mapping[str, object]) -> Iterator[str]:
         post = flow.nodes[name]
         if getattr(post.config, "mode", None) != "append":
             continue
-        for source in sources(flow, post):
+        for source in sources(flow, post, new_only=True):
             if _reads_all_again(source):
                 yield f"{name}: appends, and {source.name} reads everything in each run, so the next run adds it again"
 
@@ -81,11 +81,15 @@ def _reads_all_again(source: NodeSpec) -> bool:
     return not any(getattr(source.config, name, None) for name in ("cursor", "once"))
 
 
-def sources(flow: Flow, spec: NodeSpec) -> list[NodeSpec]:
-    """The gets whose records reach a node, in the order of the text."""
+def sources(flow: Flow, spec: NodeSpec, *, new_only: bool = False) -> list[NodeSpec]:
+    """The gets whose records reach a node, in the order of the text; with `new_only` those that may reach it in each run
+    anew, not through a node that remembers what it has let through."""
     reached, waiting = {spec.name}, [spec]
     while waiting:
-        for link in waiting.pop().inputs:
+        here = waiting.pop()
+        if new_only and isinstance(here.config, Wide) and here.config.remembered_key():
+            continue
+        for link in here.inputs:
             source = flow.nodes.get(link.node)
             if source is not None and source.name not in reached and not source.disabled:
                 reached.add(source.name)

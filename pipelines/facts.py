@@ -28,6 +28,8 @@ class Facts:
     spills: list[Plain] = field(default_factory=list)
     """Batches for later phases: `node`, `port`, `path`, `rows`."""
     positions: dict[str, Json] = field(default_factory=dict)
+    keys: dict[str, list[Plain]] = field(default_factory=dict)
+    """Per node that remembers, the files of keys that it has let through."""
 
     def add(self, other: Facts, later: Callable[[str, Json, Json], Json]) -> None:
         """Takes in what another worker did; `later` joins two positions of a get."""
@@ -37,6 +39,8 @@ class Facts:
                 mine.setdefault(node, []).extend(parts)
         for node, pieces in other.receipts.items():
             self.receipts.setdefault(node, []).extend(pieces)
+        for node, files in other.keys.items():
+            self.keys.setdefault(node, []).extend(files)
         self.pieces.extend(other.pieces)
         self.spills.extend(other.spills)
         for node, position in other.positions.items():
@@ -51,6 +55,7 @@ class Facts:
             "receipts": self.receipts,
             "spills": self.spills,
             "positions": self.positions,
+            "keys": self.keys,
         }
 
     @classmethod
@@ -63,6 +68,7 @@ class Facts:
             dict(plain["receipts"]),
             list(plain["spills"]),
             dict(plain["positions"]),
+            dict(plain.get("keys", {})),
         )
 
 

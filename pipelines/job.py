@@ -15,6 +15,7 @@ from pipelines.errors import Cancelled
 from pipelines.facts import Facts, Plain
 from pipelines.node import Json
 from pipelines.plan import Plan
+from pipelines.remembering import Memory
 from pipelines.scope import Scope
 from pipelines.tap import Tap, TapPlan
 
@@ -132,6 +133,8 @@ class Job:
     gathering: Gathering | None = None
     entries: Mapping[str, str] = field(default_factory=dict)
     """Records of an earlier run that enter here: per node an Arrow IPC file of them, with their row ids."""
+    memories: Mapping[str, Memory] = field(default_factory=dict)
+    """Per node that remembers keys what former runs have let through; absent: nothing is looked up nor remembered."""
     started: datetime | None = None
     """When it began, where that is not the moment that `now()` gives."""
 

@@ -19,6 +19,7 @@ from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Wide,
 from pipelines.plan import Station
 from pipelines.reading import read_split
 from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
+from pipelines.remembering import KeyWriter
 from pipelines.retry import attempts
 from pipelines.sql.sandbox import Sandbox
 from pipelines.tap import Tap
@@ -44,6 +45,7 @@ class Program:
         self._forward = forward
         self._spills: dict[tuple[str, str], SpillWriter] = {}
         self._opened: dict[str, Opened] = {}
+        self._keys: dict[str, KeyWriter] = {}
         self._here = {
             name: station
             for name, station in job.plan.stations.items()
@@ -73,8 +75,10 @@ class Program:
         config, counts = station.spec.config, self.facts.ledger.of(station.name)
         started = time.perf_counter()
         taken, batches = work(self.job, station, split, self._sandbox)
-        left = 0
+        left, keys = 0, self._key_writer(station)
         for batch in batches:
+            if keys is not None:
+                keys.put(batch)
             counts.seconds += time.perf_counter() - started
             left += batch.num_rows
             self.emit(station, "out", batch)
@@ -86,6 +90,16 @@ class Program:
         else:
             counts.merged += taken
             counts.created += left
+
+    def _key_writer(self, station: Station) -> KeyWriter | None:
+        """Takes the keys of what leaves a node that remembers them for the next runs."""
+        config, job = station.spec.config, self.job
+        if station.name not in job.memories or job.is_dry or not isinstance(config, Wide):
+            return None
+        if station.name not in self._keys:
+            folder = job.scope.staging / "keys" / station.name
+            self._keys[station.name] = KeyWriter(folder, config.remembered_key(), job.began, self._sandbox)
+        return self._keys[station.name]
 
     def push(self, node: str, port: str, batch: pa.RecordBatch) -> None:
         """Gives a batch that left (node, port) to the stations here that take from there."""
@@ -161,6 +175,7 @@ class Program:
         for (node, port), spill in self._spills.items():
             spill.close()
             self.facts.spills.append({"node": node, "port": port, "path": str(spill.path), "rows": spill.rows})
+        self.facts.keys.update({node: keys.close() for node, keys in self._keys.items()})
         self.facts.pieces.extend(dict(piece) for piece in self._tap.close())
         for node, tap in self._receipts.items():
             self.facts.receipts[node] = [dict(piece) for piece in tap.close()]

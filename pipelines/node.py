@@ -165,6 +165,15 @@ class Wide(Node):
         A relation is called as its input, `input` where that has no name, and has its columns and `ROW_ID`.
         """
 
+    def remembered_key(self) -> tuple[str, ...]:
+        """The columns of its only input whose values are remembered from run to run: records that come with values which
+        a former run has let through are filtered. None: nothing is remembered."""
+        return ()
+
+    def remembered_days(self) -> int | None:
+        """How long they are remembered; None: for ever."""
+        return None
+
     def needs(
         self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox
     ) -> Mapping[str, frozenset[str] | None]:

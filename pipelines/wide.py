@@ -16,6 +16,7 @@ from pipelines.job import Job
 from pipelines.node import Wide
 from pipelines.plan import Station
 from pipelines.records import ROW_ID
+from pipelines.remembering import CAME, keep_unseen
 from pipelines.sql.literals import name_of
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
@@ -157,12 +158,17 @@ def work(job: Job, station: Station, split: Plain, sandbox: Sandbox) -> tuple[in
         raise Bug(f"node {station.name!r} is not wide")
     limit = job.scope.environment.runner.memory_bytes // (2 * max(job.workers, 1))
     bench = Workbench(job.scope.staging / "workbench", limit)
+    memory, key = job.memories.get(station.name), config.remembered_key()
     taken = sum(
         bench.relation(
-            relation_of(name), [Path(path) for path in sorted(split["paths"].get(name, ()))], with_row_id(schema)
+            relation_of(name) if memory is None else CAME,
+            [Path(path) for path in sorted(split["paths"].get(name, ()))],
+            with_row_id(schema),
         )
         for name, schema in station.named_inputs.items()
     )
+    if memory is not None:
+        keep_unseen(bench, RELATION, key, memory, sandbox)
     query = config.query(station.named_inputs, job.scope, sandbox)
     return taken, _given(bench, query, job, station, config)
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from pipelines.errors import Bug, Invalid, Unavailable
 from repository.owner import Owner, this_process
-from repository.schema import positions, runs, versions
+from repository.schema import memories, positions, runs, versions
 from repository.store import Store
 
 Json = Any
@@ -68,8 +68,17 @@ class Catalogue:
             _refuse_while_running(connection, flow, environment)
             connection.execute(sa.insert(runs).values(values))
 
-    def end_run(self, run: str, report: Mapping[str, Json], moved: Mapping[str, Json] | None = None) -> bool:
-        """Ends a run and moves its positions (per node), both or neither. False: it had ended before, nothing was done."""
+    def end_run(
+        self,
+        run: str,
+        report: Mapping[str, Json],
+        moved: Mapping[str, Json] | None = None,
+        remembered: Sequence[Mapping[str, Json]] = (),
+    ) -> bool:
+        """Ends a run, moves its positions (per node) and lets the files of keys count that it remembers: all or nothing.
+
+        False: it had ended before, nothing was done.
+        """
         ended = _moment(report.get("ended")) or datetime.now(UTC)
         values = {"status": report["status"], "ended": ended, "error": report.get("error"), "report": dict(report)}
         with self._store.writing() as connection:
@@ -81,6 +90,8 @@ class Catalogue:
             connection.execute(sa.update(runs).where(runs.c.run == run).values(values))
             for node, position in (moved or {}).items():
                 _move(connection, (state["environment"], state["flow"], node), position, run, ended)
+            for line in remembered:
+                connection.execute(sa.insert(memories).values(dict(line)))
         return True
 
     def fail_run(self, run: str, error: str) -> dict[str, Json]:
@@ -140,17 +151,35 @@ class Catalogue:
             _move(connection, (environment, flow, node), position, BY_HAND, datetime.now(UTC))
 
     def forget_positions(self, flow: str, environment: str, nodes: Sequence[str] | None = None) -> int:
-        """Lets the flow's sources (or just these nodes) begin anew; how many had a position.
+        """Lets the flow's sources (or just these nodes) begin anew, and its nodes forget the keys that they remember; how
+        many nodes had something to forget.
 
         Raises:
             Unavailable: a run of the flow is in progress: its end would move the positions again.
         """
-        where = [positions.c.flow == flow, positions.c.environment == environment]
-        if nodes is not None:
-            where.append(positions.c.node.in_(nodes))
+        forgotten: set[str] = set()
         with self._store.writing() as connection:
             _refuse_while_running(connection, flow, environment)
-            return connection.execute(sa.delete(positions).where(*where)).rowcount
+            for table in (positions, memories):
+                where = [table.c.flow == flow, table.c.environment == environment]
+                if nodes is not None:
+                    where.append(table.c.node.in_(nodes))
+                forgotten.update(connection.execute(sa.select(table.c.node).where(*where)).scalars())
+                connection.execute(sa.delete(table).where(*where))
+        return len(forgotten)
+
+    def memory_lines(self, flow: str, environment: str) -> list[Line]:
+        """The files of keys that the flow's nodes remember, the oldest first."""
+        wanted = sa.select(memories).where(memories.c.flow == flow, memories.c.environment == environment)
+        with self._store.reading() as connection:
+            return [dict(row) for row in connection.execute(wanted.order_by(memories.c.at)).mappings()]
+
+    def swap_memories(self, old: Sequence[str], new: Mapping[str, Json]) -> None:
+        """Lets one file of keys count in the place of several."""
+        with self._store.writing() as connection:
+            gone = connection.execute(sa.delete(memories).where(memories.c.path.in_(old))).rowcount
+            if gone == len(old):  # else somebody has made the node forget meanwhile
+                connection.execute(sa.insert(memories).values(dict(new)))
 
     def dead_runs(
         self,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that makes the tables below."""
 
 
@@ -70,6 +70,22 @@ positions = Table(
     Column("run", String(64), nullable=False),
     Column("at", Instant, nullable=False),
 )
+
+memories = Table(
+    "memories",
+    metadata,
+    Column("path", String(600), primary_key=True),
+    Column("environment", String(200), nullable=False),
+    Column("flow", String(200), nullable=False),
+    Column("node", String(200), nullable=False),
+    Column("run", String(64), nullable=False),
+    Column("key", JSON, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("memories_by_flow", "flow", "environment", "node"),
+)
+"""Files of keys that nodes have let through, below the project's memory folder: they count while they stand here."""
 
 versions = Table(
     "versions",

@@ -15,9 +15,12 @@ from pipelines.wide import RELATION, column
 
 
 class Dedupe(Wide):
-    """Keeps one record of each key within a run; the others are counted as filtered.
+    """Keeps one record of each key, within a run or across all runs; the others are counted as filtered.
 
-    Which one: the first or the last by `order_by`, and where that is equal or missing, by the source's order.
+    Which one: the first or the last by `order_by`, and where that is equal or missing, by the source's order. With
+    `across: runs` a record whose key an earlier run of the flow, in the same environment, has let through is filtered too.
+    The keys are remembered when a run ends well, together with where its sources go on reading: a run that fails or is
+    cancelled forgets its own. Previews, tests and backtests leave the memory as it is; `positions reset` empties it.
     """
 
     key: list[str] = Field(min_length=1, examples=[["order_id"]])
@@ -26,6 +29,11 @@ class Dedupe(Wide):
     """Which record of a key is kept."""
     order_by: list[str] = Field(default_factory=list, examples=[["updated_at"]])
     """The columns that order the records of a key; `-` before a name turns it round."""
+
+    across: Literal["run", "runs"] = "run"
+    """Whether keys are told apart within each run, or over all runs."""
+    remember_days: int | None = Field(default=None, ge=1, examples=[90])
+    """With `across: runs`, how long a key is remembered after it was let through; without it, for ever."""
 
     keeps_records: ClassVar[bool] = True
     category = "combine"
@@ -52,10 +60,18 @@ class Dedupe(Wide):
         if schema is not None:
             columns_there(self.key, schema, ("key",), report)
             columns_there([name.removeprefix("-") for name in self.order_by], schema, ("order_by",), report)
+        if self.remember_days is not None and self.across == "run":
+            report(("remember_days",), "nothing is remembered within a run", "add `across: runs`, or leave it out")
         return {"out": schema}
 
     def partition_by(self, name: str, schemas: Mapping[str, pa.Schema]) -> tuple[str, ...] | None:
         return tuple(map(column, self.key))
+
+    def remembered_key(self) -> tuple[str, ...]:
+        return tuple(self.key) if self.across == "runs" else ()
+
+    def remembered_days(self) -> int | None:
+        return self.remember_days
 
     def query(self, schemas: Mapping[str, pa.Schema], scope: Scope, sandbox: Sandbox) -> str:
         keys = ", ".join(map(column, self.key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -42,6 +43,21 @@ class Workbench:
         self._connection.register(name, table)
         return int(table.num_rows)
 
+    def lend(self, name: str, table: pa.Table) -> None:
+        """Makes a table in memory a relation, until another takes its name."""
+        self._connection.register(name, table)
+
+    def run(self, statements: str) -> None:
+        """Runs statements of ours."""
+        with _told():
+            self._connection.execute(statements)
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        """What a small SELECT of ours gives."""
+        with _told():
+            found: list[tuple[object, ...]] = self._connection.sql(query).fetchall()
+        return found
+
     def batches(self, query: str, rows: int, *, keeps_order: bool = False) -> Iterator[pa.RecordBatch]:
         """What a SELECT gives, in batches of at most so many rows. Ordered results are laid down first, to be bounded.
 
@@ -49,20 +65,25 @@ class Workbench:
             Failed: a value cannot be computed, or the result outgrows the memory that is allowed.
             Unavailable: there is no room for what is spilled.
         """
-        try:
+        with _told():
             if keeps_order:
                 self._connection.execute(f"CREATE OR REPLACE TABLE __ordered AS {query}")
                 query = "SELECT * FROM __ordered"
             yield from self._connection.sql(query).to_arrow_reader(rows)
-        except duckdb.OutOfMemoryException as fault:
-            raise Failed(
-                f"{one_line(str(fault))}; raise the environment's memory_bytes, or narrow the records"
-            ) from fault
-        except duckdb.IOException as fault:
-            raise Unavailable(one_line(str(fault))) from fault
-        except duckdb.Error as fault:
-            raise Failed(one_line(str(fault))) from fault
 
     def close(self) -> None:
         """Ends it; its files go with the run's folder."""
         self._connection.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """DuckDB's faults as what to do about them."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as fault:
+        raise Failed(f"{one_line(str(fault))}; raise the environment's memory_bytes, or narrow the records") from fault
+    except duckdb.IOException as fault:
+        raise Unavailable(one_line(str(fault))) from fault
+    except duckdb.Error as fault:
+        raise Failed(one_line(str(fault))) from fault
