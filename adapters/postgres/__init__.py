@@ -125,8 +125,9 @@ class Post(TablePost):
 
     A record that the table refuses is rejected with the server's message; the others are delivered. `append` and
     `replace` copy straight into the table; `upsert` and `delete` copy into a temporary table and end in one statement.
-    `replace` truncates the table in the transaction (where other tables refer to it, it deletes): readers see the old
-    records or the new, and wait while the new are loaded. A value that the column's type would change (a decimal place
+    `replace` deletes and loads in one transaction: readers never wait and see the old records or the new, never an empty
+    table, while grants, indexes, views and references stay as they are. It refuses a table on which others hang that a
+    deletion would change (`on delete cascade`, `set null`). A value that the column's type would change (a decimal place
     dropped, a time rounded) is rejected with the code `type`.
     """
 
@@ -153,8 +154,7 @@ class Post(TablePost):
             return reader.table(self.table), reader.tables()
 
     def is_published(self, scope: Scope, token: str) -> bool:
-        with reading.reader(self._server(scope)) as reader:
-            return reader.published(token)
+        return writing.is_published(self._server(scope), token)
 
     def unfit(self, kind: pa.DataType, column: Column | None) -> str:
         return types.unfit(kind, column)

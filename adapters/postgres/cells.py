@@ -1,4 +1,4 @@
-"""Arrow columns as the fields of COPY's CSV, and the values that a column's type would change in silence."""
+"""Arrow columns as the fields of COPY's CSV."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from adapters.postgres.types import PgColumn, is_bytes, is_list, is_text, numeric_of
+from adapters.postgres.fitting import changed, outside, units_of
+from adapters.postgres.types import PgColumn, is_bytes, is_list, is_text
 from pipelines.sql.literals import quoted
 
 Faults = dict[int, tuple[str, str]]
 """Per row a code and a message."""
-UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,25 @@ def fields(batch: pa.RecordBatch, columns: Sequence[PgColumn], names: Sequence[s
     shown: dict[str, pa.Array] = {}
     for number, (name, column) in enumerate(zip(names, columns, strict=True)):
         array = plain(batch.column(name))
-        mask = changed(array, column)
+        mask = changed(array, column.pg)
         if mask is not None:
             for row in pc.indices_nonzero(mask.fill_null(False)).to_pylist():
-                value = array[row].cast(pa.string()).as_py()[:60]
-                words = f"column {name!r}: {value} does not fit {column.declared}"
+                words = f"column {name!r}: {_shown(array, row)} does not fit {column.declared}"
                 faults.setdefault(row, ("type", words))
+            if pa.types.is_nested(array.type):  # DuckDB, which writes these, stops at times that it has not
+                places = pa.array(np.arange(len(array)), mask=pc.fill_null(mask, False).to_numpy(zero_copy_only=False))
+                array = array.take(places)
         shown[f"c{number}"] = rendered(array, column)
     return Fields(shown, faults)
+
+
+def _shown(array: pa.Array, row: int) -> str:
+    kind = array.type
+    if pa.types.is_nested(kind):
+        return "an item"  # it may be one of those that Python has no value for
+    if outside(array[row : row + 1]) is not None:
+        return f"a time {array[row].value:,} {units_of(kind)} from 1970"
+    return str(array[row].cast(pa.string()).as_py())[:60]
 
 
 def plain(column: pa.Array) -> pa.Array:
@@ -106,36 +117,3 @@ def _computed(array: pa.Array, expression: str) -> pa.StringArray:
         sql = f"SELECT CASE WHEN item IS NOT NULL THEN {expression} END AS item FROM given"
         found = connection.sql(sql).to_arrow_table()["item"]
     return pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], pa.string())
-
-
-def changed(array: pa.Array, column: PgColumn) -> pa.Array | None:
-    """Which values the server would round or cut without a word; None: none."""
-    kind, pg = array.type, column.pg
-    if pg.name == "numeric" and pa.types.is_decimal(kind):
-        return _rounded_decimals(array, pg.modifier)
-    if pg.name in ("time", "timestamp", "timestamptz") and (pa.types.is_timestamp(kind) or pa.types.is_time(kind)):
-        return _rounded_times(array, 6 if pg.modifier < 0 else pg.modifier)
-    if pg.name in ("varchar", "bpchar") and pg.modifier >= 4 and is_text(kind):
-        most = pg.modifier - 4
-        if not pc.any(pc.greater(pc.utf8_length(array), most)).as_py():
-            return None
-        return pc.and_(pc.greater(pc.utf8_length(array), most), pc.ends_with(array, " "))
-    if pg.name == "float8" and kind in (pa.int64(), pa.uint64()):
-        return pc.not_equal(array.cast(pa.float64(), safe=False).cast(kind, safe=False), array)
-    return None
-
-
-def _rounded_decimals(array: pa.Array, modifier: int) -> pa.Array | None:
-    found = numeric_of(modifier)
-    if found is None or array.type.scale <= found[1]:
-        return None
-    return pc.not_equal(pc.round(array, ndigits=found[1]), array)
-
-
-def _rounded_times(array: pa.Array, digits: int) -> pa.Array | None:
-    unit = UNITS[array.type.unit]
-    if unit <= digits:
-        return None
-    step = 10 ** (unit - digits)
-    counts = array.cast(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
-    return pc.not_equal(pc.multiply(pc.divide(counts, step), step), counts)

@@ -1,7 +1,8 @@
 """Loads batches by COPY, and finds the records that the table refuses.
 
 COPY's fault names the line it stopped at: the records before it are sent again, it is left out, and the rest follows. A
-fault without a line (a trigger, a reference, another unique index) is found by halving.
+fault without a line (a trigger, a reference, another unique index) is found by halving. Where many are refused, the server
+tries the rest one by one (`refusing`).
 """
 
 from __future__ import annotations
@@ -18,18 +19,13 @@ import pyarrow.compute as pc
 from adapters.postgres.cells import Faults, Fields, fields
 from adapters.postgres.opening import Server, translated
 from adapters.postgres.reading import PostgresReader, target_sql
+from adapters.postgres.refusing import DROPPED, ORDER, Trial, are_many, is_refusal, message, with_nul
 from adapters.postgres.types import PgColumn
 from pipelines.sql.literals import name_of
 from pipelines.tables.post import Work
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error
-
-ORDER = "__order"
-"""A staged record's place in the order of the source."""
-REFUSALS = ("22", "23", "44", "54", "P0")
-"""Classes of SQLSTATE that speak of a record: data, constraint, view's check, too large, raised by a trigger."""
-DROPPED = "the table dropped it without a message, as a trigger can"
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,19 @@ class Target:
     """Those that are written."""
     other_columns: Sequence[str]
     has_triggers: bool
-    can_truncate: bool
+    """Whether something happens by itself to what is written: triggers, rules, policies."""
+    has_policies: bool
+    """Whether rows are refused by policies, which COPY does not know."""
     is_table: bool
     references: Sequence[Reference]
 
     @classmethod
     def of(cls, reader: PostgresReader, table: str, columns: Sequence[PgColumn]) -> Target:
         name = {"name": target_sql(table)}
-        schema, own, kind, has_triggers, is_referred, may = reader.rows(
+        schema, own, kind, has_triggers, has_policies = reader.rows(
             "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relhasrules OR EXISTS (SELECT 1 FROM pg_trigger t "
-            "WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'), EXISTS (SELECT 1 FROM pg_constraint k "
-            "WHERE k.confrelid = c.oid AND k.conrelid <> c.oid), has_table_privilege(c.oid, 'TRUNCATE') "
+            "WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'), "
+            "CASE WHEN c.relkind IN ('r', 'p') THEN row_security_active(c.oid) ELSE false END "
             "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($name)",
             name,
         )[0]
@@ -80,8 +78,8 @@ class Target:
             str(own),
             columns,
             [str(other) for (other,) in there if other not in written],
-            bool(has_triggers),
-            is_table and bool(may) and not is_referred,
+            bool(has_triggers or has_policies),
+            bool(has_policies),
             is_table,
             _references(reader, name),
         )
@@ -116,7 +114,13 @@ class Loader:
         self._work = work
         self._target = target
         self._into = target.sql
-        self._is_staged = False
+        self._is_staged = self._is_indexed = False
+        self._trial = Trial(
+            server,
+            connection,
+            must_count=target.has_triggers and work.mode != "delete",
+            has_policies=target.has_policies,
+        )
         self._names = [name_of(column.name) for column in target.columns]
         self._keys = [
             name_of(column.name)
@@ -150,11 +154,16 @@ class Loader:
         if faults:
             good = np.setdiff1d(np.arange(batch.num_rows), np.fromiter(faults, np.int64))
             rows, count = pa.array(good, pa.int64()), len(good)
+        refused = passed = 0
         waiting = [(0, count)] if count else []
         while waiting:
             begin, end = waiting.pop()
+            if are_many(refused, passed) and self._trial.is_possible():
+                faults.update(self._tried(found, rows, begin, end))
+                continue
             fault = self._copied(found, rows, begin, end)
             if fault is None:
+                passed = end
                 continue
             place = self._place(fault, found, rows, begin, end)
             if place is None and end - begin > 1:
@@ -162,9 +171,34 @@ class Loader:
                 waiting += [(middle, end), (begin, middle)]
                 continue
             place = begin if place is None else place
+            refused += 1
             faults[place if rows is None else rows[place].as_py()] = ("refused", message(fault))
             waiting += [part for part in ((place + 1, end), (begin, place)) if part[0] < part[1]]
         return faults
+
+    def _tried(self, found: Fields, rows: pa.Int64Array | None, begin: int, end: int) -> Faults:
+        """Has the server try the rows `begin` to `end` one by one."""
+        where = pa.array(np.arange(begin, end), pa.int64()) if rows is None else rows.slice(begin, end - begin)
+        texts = [column.take(where) for name, column in found.columns.items() if name != ORDER]
+        places = found.columns[ORDER].take(where) if self._is_staged else where
+        nul = with_nul(texts)
+        faults: Faults = {}
+        if nul is not None:
+            bad = where.filter(nul).to_pylist()
+            faults = dict.fromkeys(bad, ("refused", "a text holds a NUL character, which PostgreSQL has not"))
+            texts, places, where = (
+                [*(c.filter(pc.invert(nul)) for c in texts)],
+                *(c.filter(pc.invert(nul)) for c in (places, where)),
+            )
+        if not len(where):
+            return faults
+        raw = Fields({**{f"c{number}": column for number, column in enumerate(texts)}, ORDER: places}, {})
+        self._trial.keep(raw.text(None, 0, len(where)), len(texts))
+        own = [ORDER] if self._is_staged else []
+        low, high = places[0].as_py(), places[-1].as_py() + 1
+        said = self._trial.insert(self._into, self._names, own, low, high)
+        rows_of = dict(zip(places.to_pylist(), where.to_pylist(), strict=True)) if said else {}
+        return faults | {rows_of[place]: ("refused", words) for place, words in said.items()}
 
     def _copied(self, found: Fields, rows: pa.Int64Array | None, begin: int, end: int) -> Error | None:
         import psycopg
@@ -178,9 +212,9 @@ class Loader:
                 with self._connection.cursor() as cursor, cursor.copy(sql.encode()) as copy:
                     copy.write(text)
             except psycopg.Error as fault:
-                if (fault.sqlstate or "")[:2] not in REFUSALS:
+                if not is_refusal(fault.sqlstate, has_policies=self._target.has_policies):
                     raise
-                self._connection.execute("ROLLBACK TO SAVEPOINT batch")
+                self._undo("batch")
                 return fault
             self._connection.execute("RELEASE SAVEPOINT batch")
         return None
@@ -200,18 +234,33 @@ class Loader:
             faults.update(self._without_reference(reference))
         waiting = [(0, count)] if count else []
         is_ordered = False
+        refused = passed = 0
         while waiting:
             first, end = waiting.pop()
+            if are_many(refused, passed) and self._trial.is_possible():
+                faults.update(self._each(first, end))
+                continue
             fault, is_again = self._stated(first, end, first > 0 or end < count, is_ordered)
             if is_again:
                 is_ordered = True
                 waiting.append((first, end))
             elif fault and end - first == 1:
                 faults[first] = ("refused", fault)
+                refused += 1
             elif fault:
                 middle = (first + end) // 2
                 waiting += [(middle, end), (first, middle)]
+            else:
+                passed = end
+            if refused == 1 and not self._is_indexed:
+                self._is_indexed = True
+                self._trial.index(self._into)
         return faults
+
+    def _each(self, first: int, end: int) -> Faults:
+        """Has the server try some of the staged records one by one."""
+        found = self._trial.each(self._into, "", self._statement(f"{ORDER} = __pf_place", False), first, end)
+        return {place: ("refused", words) for place, words in found.items()}
 
     def _stated(self, first: int, end: int, is_part: bool, is_ordered: bool) -> tuple[str, bool]:
         """Runs the statement for some of the staged records: why it failed, and whether keys came twice."""
@@ -223,17 +272,17 @@ class Loader:
             try:
                 done = self._connection.execute(self._statement(where, is_ordered).encode()).rowcount
                 if self._target.has_triggers and self._work.mode != "delete" and done < self._expected(where):
-                    self._connection.execute("ROLLBACK TO SAVEPOINT part")
+                    self._undo("part")
                     return DROPPED, False
             except psycopg.errors.CardinalityViolation:
                 if is_ordered:
                     raise
-                self._connection.execute("ROLLBACK TO SAVEPOINT part")
+                self._undo("part")
                 return "", True
             except psycopg.Error as fault:
-                if (fault.sqlstate or "")[:2] not in REFUSALS:
+                if not is_refusal(fault.sqlstate, has_policies=self._target.has_policies):
                     raise
-                self._connection.execute("ROLLBACK TO SAVEPOINT part")
+                self._undo("part")
                 return message(fault), False
             self._connection.execute("RELEASE SAVEPOINT part")
         return "", False
@@ -285,6 +334,10 @@ class Loader:
             int(place): ("refused", f"{words}{value}) is not present in {reference.other}") for place, value in found
         }
 
+    def _undo(self, savepoint: str) -> None:
+        """Takes back what was done since a savepoint, and the savepoint: thousands inside each other slow everything."""
+        self._connection.execute(f"ROLLBACK TO SAVEPOINT {savepoint}; RELEASE SAVEPOINT {savepoint}".encode())
+
     def _run(self, sql: str) -> None:
         with translated(self._server):
             self._connection.execute(sql.encode())
@@ -297,9 +350,3 @@ def line_of(fault: Error, table: str) -> int | None:
         if found:
             return int(found[1])
     return None
-
-
-def message(fault: Error) -> str:
-    """The server's words, with its detail where that names a key."""
-    words, detail = fault.diag.message_primary or str(fault).split("\n", 1)[0], fault.diag.message_detail or ""
-    return f"{words}: {detail}" if detail.startswith("Key ") else words

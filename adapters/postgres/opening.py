@@ -77,7 +77,10 @@ def translated(server: Server) -> Iterator[None]:
     except FlowError:
         raise
     except psycopg.Error as fault:
-        raise said(server, fault.sqlstate, str(fault), isinstance(fault, psycopg.OperationalError)) from fault
+        words, detail = fault.diag.message_primary or str(fault), fault.diag.message_detail
+        if detail and (fault.sqlstate or "").startswith("23"):
+            words = f"{_first(words)}: {_first(detail)}"
+        raise said(server, fault.sqlstate, words, isinstance(fault, psycopg.OperationalError)) from fault
 
 
 def said(server: Server, sqlstate: str | None, text: str, is_operational: bool) -> FlowError:

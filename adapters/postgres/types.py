@@ -24,6 +24,8 @@ PLAIN: dict[str, pa.DataType] = {
 }
 TEXTS = ("text", "varchar", "bpchar", "name", "uuid", "citext")
 PRECISION_MOST = 38
+ROUNDING = ("numeric", "time", "timetz", "timestamp", "timestamptz", "interval", "varchar", "bpchar")
+"""Types whose declared size rounds or cuts what is given."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +135,20 @@ def _fits(kind: pa.DataType, pg: PgType) -> bool:
     if pa.types.is_null(kind):
         return True
     if pg.element is not None:
-        return is_text(kind) or (is_list(kind) and _fits(plain_type(kind.value_type), pg.element))
+        if is_text(kind):  # what would be rounded in such a text cannot be seen
+            return pg.element.modifier < 0 or pg.element.name not in ROUNDING
+        return is_list(kind) and _fits(plain_type(kind.value_type), pg.element)
     if pg.name in ("json", "jsonb"):
-        return not is_bytes(kind)
+        return is_text(kind) or pa.types.is_nested(kind) or pa.types.is_boolean(kind) or _is_number(kind)
     if pg.name in ("text", "varchar", "bpchar", "citext"):
         return not pa.types.is_nested(kind) and not is_bytes(kind)
     if pg.name not in PLAIN and pg.name != "numeric":
         return is_text(kind)  # the server reads a value of its own type from text
     return _fits_plain(kind, pg)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def _fits_plain(kind: pa.DataType, pg: PgType) -> bool:

@@ -15,7 +15,8 @@ import pyarrow as pa
 from adapters.postgres.loading import Loader, Target
 from adapters.postgres.opening import Server, connect, translated
 from adapters.postgres.reading import PostgresReader, target_sql
-from adapters.postgres.types import PgColumn, declared_type
+from adapters.postgres.replacing import empty
+from adapters.postgres.types import PgColumn, declared_type, unfit
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Outcome, Part, Piece, Rejects
 from pipelines.records import without_ids
@@ -27,6 +28,21 @@ TOKENS_LOCK = 7_308_604_900_361_842
 """The advisory lock under which the table of tokens is made: two that make it at once would fail."""
 
 
+AWAITED = "SELECT pg_advisory_xact_lock(hashtextextended('processflow ' || $token, 0))"
+"""Waits for the end of a transaction that publishes this token: a commit whose answer was lost may still be under way."""
+
+
+def is_published(server: Server, token: str) -> bool:
+    """Whether the database holds the publication of a token, now that whoever was about to commit it has ended."""
+    connection = connect(server, read_only=True)
+    try:
+        reader = PostgresReader(server, connection)
+        reader.rows(AWAITED, {"token": token})
+        return reader.published(token)
+    finally:
+        connection.close()
+
+
 class PostgresSession:
     """One transaction on a database."""
 
@@ -35,10 +51,11 @@ class PostgresSession:
         self.work = work
         self.connection = connect(server, read_only=False)
         self.reader = PostgresReader(server, self.connection)
-        self._run("BEGIN")
+        self._run("BEGIN ISOLATION LEVEL READ COMMITTED")
 
     def published(self, token: str) -> bool:
         with self._said():
+            self.reader.rows(AWAITED, {"token": token})
             return self.reader.published(token)
 
     def record(self, token: str) -> None:
@@ -63,7 +80,7 @@ class PostgresSession:
         with self._said():
             target = self._target()
             if self.work.mode == "replace":
-                self._empty(target)
+                empty(self.reader, target)
             loader = Loader(self.server, self.connection, self.work, target)
             if not target.is_staged(self.work):
                 first = 0
@@ -141,12 +158,12 @@ class PostgresSession:
                 raise Invalid(f"{self.server.address}: table {work.table!r} has no column {name!r}")
             chosen = (exact or near)[0]
             assert isinstance(chosen, PgColumn)
+            if why := unfit(work.schema.field(name).type, chosen):
+                raise Invalid(
+                    f"{self.server.address}: table {work.table!r}, column {name!r}: {why}; has it changed since the flow was checked?"
+                )
             columns.append(chosen)
         return Target.of(self.reader, work.table, columns)
-
-    def _empty(self, target: Target) -> None:
-        """Readers wait for a truncation until it is committed; where others refer to the table it is deleted from."""
-        self._run(f"TRUNCATE {target.sql}" if target.can_truncate else f"DELETE FROM {target.sql}")
 
     def _create(self) -> None:
         work = self.work

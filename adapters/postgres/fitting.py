@@ -1,0 +1,130 @@
+"""Finds the values that a column's type would change in silence: rounded, cut, wrapped around."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adapters.postgres.types import PgType, is_list, is_text, numeric_of
+
+UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+FIRST_DAY, LAST_DAY = -719_162, 11_248_737
+"""The first day of the year 1 and the last of 32767: Arrow writes no others, and some of them as quite another year."""
+NAME_BYTES = 63
+FINE = r"\.\d{%d}\d*[1-9]"
+"""Digits behind the point beyond so many that are no zeros."""
+
+
+def changed(array: pa.Array, pg: PgType) -> pa.Array | None:
+    """Which values the server would change without a word; None: none."""
+    if is_list(array.type) and pg.element is not None:
+        return _items(array, pg.element)
+    found = [mask for mask in (_outside_of(array), _rounded(array, pg), _cut(array, pg)) if mask is not None]
+    if not found:
+        return None
+    whole = found[0]
+    for mask in found[1:]:
+        whole = pc.or_kleene(whole, mask)
+    return whole
+
+
+def _items(array: pa.Array, pg: PgType) -> pa.Array | None:
+    """Which lists hold a value that would be changed."""
+    mask = changed(array.flatten(), pg)
+    if mask is None or not pc.any(mask).as_py():
+        return None
+    parents = pc.list_parent_indices(array).filter(pc.fill_null(mask, False))
+    rows = np.zeros(len(array), bool)
+    rows[parents.to_numpy()] = True
+    return pa.array(rows)
+
+
+def _outside_of(array: pa.Array) -> pa.Array | None:
+    is_day = pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
+    return outside(array) if is_day else None
+
+
+def outside(array: pa.Array) -> pa.Array | None:
+    """Which dates and times Arrow cannot write; None: none."""
+    if not (pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)):
+        return None
+    step = (
+        1
+        if array.type == pa.date32()
+        else 86_400 * 10 ** UNITS[array.type.unit if pa.types.is_timestamp(array.type) else "ms"]
+    )
+    counts = array.cast(pa.int32()).cast(pa.int64()) if step == 1 else array.cast(pa.int64())
+    low, high = max(FIRST_DAY * step, -(2**63)), min((LAST_DAY + 1) * step - 1, 2**63 - 1)
+    mask = pc.or_kleene(pc.less(counts, low), pc.greater(counts, high))
+    return mask if pc.any(mask).as_py() else None
+
+
+def units_of(kind: pa.DataType) -> str:
+    """What a date or time counts."""
+    if kind == pa.date32():
+        return "days"
+    return WORDS[kind.unit] if pa.types.is_timestamp(kind) else WORDS["ms"]
+
+
+def _rounded(array: pa.Array, pg: PgType) -> pa.Array | None:
+    kind = array.type
+    if pg.name == "numeric" and pa.types.is_decimal(kind):
+        return _rounded_decimals(array, pg.modifier)
+    if pg.name == "numeric" and pa.types.is_integer(kind):
+        return _rounded_whole(array, pg.modifier)
+    if pg.name in ("time", "timestamp", "timestamptz") and (pa.types.is_timestamp(kind) or pa.types.is_time(kind)):
+        return _rounded_times(array, 6 if pg.modifier < 0 else pg.modifier)
+    if pg.name == "float8" and kind in (pa.int64(), pa.uint64()):
+        return pc.not_equal(array.cast(pa.float64(), safe=False).cast(kind, safe=False), array)
+    if pg.name == "oid" and pa.types.is_signed_integer(kind):
+        return pc.less(array, pa.scalar(0, kind))  # it would wrap around
+    return None
+
+
+def _cut(array: pa.Array, pg: PgType) -> pa.Array | None:
+    """Which texts would be cut, or rounded as values of the server's own types."""
+    if not is_text(array.type):
+        return None
+    if pg.name in ("varchar", "bpchar") and pg.modifier >= 4:
+        most = pg.modifier - 4
+        if not pc.any(pc.greater(pc.utf8_length(array), most)).as_py():
+            return None
+        return pc.and_(pc.greater(pc.utf8_length(array), most), pc.ends_with(array, " "))
+    if pg.name in ("name", "char"):
+        return pc.greater(pc.binary_length(array), NAME_BYTES if pg.name == "name" else 1)
+    if pg.name in ("money", "timetz", "interval"):
+        return pc.match_substring_regex(array, FINE % (2 if pg.name == "money" else _digits(pg)))
+    return None
+
+
+def _digits(pg: PgType) -> int:
+    """Digits of a second that a type keeps; an interval has them in the lower half of its modifier."""
+    found = pg.modifier & 0xFFFF if pg.name == "interval" else pg.modifier
+    return found if pg.modifier >= 0 and found <= 6 else 6
+
+
+def _rounded_decimals(array: pa.Array, modifier: int) -> pa.Array | None:
+    found = numeric_of(modifier)
+    if found is None or array.type.scale <= found[1]:
+        return None
+    return pc.not_equal(pc.round(array, ndigits=found[1]), array)
+
+
+def _rounded_whole(array: pa.Array, modifier: int) -> pa.Array | None:
+    found = numeric_of(modifier)
+    if found is None or found[1] >= 0 or found[1] < -18:
+        return None
+    step = pa.scalar(10 ** -found[1], pa.uint64() if pa.types.is_uint64(array.type) else pa.int64())
+    wide = array.cast(step.type)
+    return pc.not_equal(pc.multiply(pc.divide(wide, step), step), wide)
+
+
+def _rounded_times(array: pa.Array, digits: int) -> pa.Array | None:
+    unit = UNITS[array.type.unit]
+    if unit <= digits:
+        return None
+    step = 10 ** (unit - digits)
+    counts = array.cast(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
+    return pc.not_equal(pc.multiply(pc.divide(counts, step), step), counts)
