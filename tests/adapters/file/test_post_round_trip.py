@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.adapters.file.post_room import batch, deliver, post, read_back, rows_of
@@ -157,18 +158,54 @@ def test_parquet_reads_back_the_same_from_any_number_of_writers(made: tuple[pa.T
     assert by_duckdb == [(table.num_rows,)]
 
 
+UNICODE_LINE_ENDS = pa.table(
+    [
+        pa.array([None, []], NESTED["list"][0]),
+        pa.array([{"a": "1\u20282\u20293\x854\v5\f6\x1c7\r8", "b": None}, None], NESTED["struct"][0]),
+        pa.array([None, [("\x85", None), ("\u2028", 1e300)]], NESTED["map"][0]),
+    ],
+    names=[f"{name} column" for name in NESTED],
+)
+"""What Unicode, but neither JSON lines nor CSV, takes for the end of a line."""
+
+
+@st.composite
+def nested_tables(draw: st.DrawFn) -> tuple[pa.Table, int]:
+    """Records whose values all are nested, and a batch size."""
+    table, size = draw(tables(nested=True))
+    return table.select(table.column_names[len(TYPES) :]), size
+
+
 @settings(max_examples=25)
-@given(made=tables(nested=True))
+@given(made=nested_tables())
+@example(made=(UNICODE_LINE_ENDS, 1))
 def test_nested_values_are_json_that_holds_the_same(made: tuple[pa.Table, int]) -> None:
     table, size = made
-    table = table.select(table.column_names[len(TYPES) :])
 
     with tempfile.TemporaryDirectory() as folder:
         deliver(post(path="out.jsonl"), batches_of(table, size), Path(folder))
-        lines = (Path(folder) / "out.jsonl").read_text().splitlines()
+        lines = (Path(folder) / "out.jsonl").read_bytes().split(b"\n")
 
+    assert lines.pop() == b""
     found = [json.loads(line, parse_float=Decimal) for line in lines]
     assert found == [{name: json_value(name, value) for name, value in row.items()} for row in table.to_pylist()]
+
+
+@settings(max_examples=25)
+@given(made=nested_tables())
+@example(made=(UNICODE_LINE_ENDS, 1))
+def test_nested_values_are_json_in_fields_of_csv(made: tuple[pa.Table, int]) -> None:
+    table, size = made
+
+    with tempfile.TemporaryDirectory() as folder:
+        deliver(post(path="out.csv"), batches_of(table, size), Path(folder))
+        with (Path(folder) / "out.csv").open(newline="") as file:
+            found = list(csv.DictReader(file))
+
+    assert [
+        {name: json.loads(field, parse_float=Decimal) if field else None for name, field in row.items()}
+        for row in found
+    ] == [{name: json_value(name, value) for name, value in row.items()} for row in table.to_pylist()]
 
 
 def json_value(name: str, value: Any) -> Any:
