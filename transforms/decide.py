@@ -84,6 +84,7 @@ class Decide(Transform):
         schema = inputs.get("")
         for port in self.when:
             _check_port(port, ("when", port), report)
+        self._check_twins(report)
         if self.otherwise is not None:
             _check_port(self.otherwise, ("otherwise",), report)
             if self.otherwise in self.when:
@@ -92,6 +93,15 @@ class Decide(Transform):
             places: dict[str, tuple[str | int, ...]] = {port: ("when", port) for port in self.when}
             check_expressions(self.when, schema, scope, report, places, conditions=self.when)
         return dict.fromkeys(self.ports(), schema)
+
+    def _check_twins(self, report: Report) -> None:
+        """DuckDB, which computes the conditions and answers queries of ports, goes by names without their case."""
+        names: dict[str, str] = {}
+        places = [(port, ("when", port)) for port in self.when]
+        for port, at in [*places, *([] if self.otherwise is None else [(self.otherwise, ("otherwise",))])]:
+            twin = names.setdefault(port.lower(), port)
+            if twin != port:
+                report(at, f"port {port!r} differs from {twin!r} only in case", "choose another name")
 
     def open(self, schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> Step:
         evaluator = Evaluator(self.when, schema, scope, sandbox)

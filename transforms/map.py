@@ -167,6 +167,13 @@ class Map(Transform):
         ]
         for field, number, name in missing:
             report((field, number), f"no column {name!r} comes in", f"there are: {there}")
+        kept = {name.lower(): name for name in self._kept(schema)}
+        for target in self.fields:
+            column = target.partition(".")[0].removesuffix("[]")
+            twin = kept.get(column.lower(), column)
+            if twin != column and column not in kept.values():
+                fix = f"call it {twin!r} to replace that, or leave that out with `drop`"
+                report(("fields", target), f"{column!r} differs from the kept column {twin!r} only in case", fix)
         if not self.fields and not self._kept(schema) and not missing:
             report((), "gives records without columns", "name `fields`, or columns to `keep`")
 

@@ -18,7 +18,8 @@ from pydantic import Field
 from pipelines.errors import Invalid
 from pipelines.node import Report
 from pipelines.scope import Scope
-from pipelines.sql.faults import Fault, Faults, is_of_data
+from pipelines.sql.faults import Fault, Faults
+from pipelines.sql.halving import is_of_data
 from pipelines.sql.parsed import Parsed, enclosed, parse
 from pipelines.sql.sandbox import Sandbox, borrowed
 from pipelines.sql.wording import ONE_RECORD, explained, one_line

@@ -1,13 +1,14 @@
 """Finds the records that an expression cannot be computed for, once a batch has shown that there are some.
 
 Each expression is computed once more inside a box, `TRY([expression])`: where the box is null there was a fault, where
-the box holds a null that is the value. What DuckDB does not let into a box (random, error, …) is found by halving.
+the box holds a null that is the value. What DuckDB does not let into a box (random, error, …), and its internal errors,
+which no box catches, are found by halving.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from pipelines.errors import Bug
 from pipelines.node import Rejects
+from pipelines.sql.halving import Halving, is_of_data
 from pipelines.sql.literals import name_of
 from pipelines.sql.parsed import enclosed
 from pipelines.sql.sandbox import Prepared, Sandbox
@@ -29,14 +31,6 @@ TOLD = 1_000
 INPUT_CHARACTERS = 200
 OWN_ERROR = re.compile(r"\berror\b", re.IGNORECASE)
 
-NOT_OF_DATA = (
-    duckdb.InternalException,
-    duckdb.FatalException,
-    duckdb.InterruptException,
-    duckdb.ConnectionException,
-    duckdb.IOException,
-)
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -45,11 +39,6 @@ class Fault:
     row: int
     name: str
     message: str
-
-
-def is_of_data(error: duckdb.Error) -> bool:
-    """Whether other values could do without this error: it is a record's fault, not the machine's or ours."""
-    return not isinstance(error, NOT_OF_DATA)
 
 
 class Faults:
@@ -72,15 +61,15 @@ class Faults:
             if name not in columns:
                 columns[name], bad[name] = self._by_halving(name, batch)
         arrays = [_as(columns[field.name], field.type) for field in self._gives]
-        places = sorted((int(row), name) for name, rows in bad.items() for row in rows)
+        places = sorted((row, name) for name, rows in bad.items() for row in rows)
         # row by row: each fault has words of its own
-        faults = tuple(Fault(row, name, self._message(name, batch, row)) for row, name in places)
+        faults = tuple(Fault(row, name, self._message(name, batch, row, bad[name][row])) for row, name in places)
         return pa.RecordBatch.from_arrays(arrays, schema=self._gives), faults
 
-    def _by_boxes(self, batch: pa.RecordBatch) -> tuple[dict[str, pa.Array], dict[str, np.ndarray]]:
+    def _by_boxes(self, batch: pa.RecordBatch) -> tuple[dict[str, pa.Array], dict[str, dict[int, str | None]]]:
         """The columns that boxes give, and the rows without; of those that boxes cannot be trusted with, nothing."""
         columns: dict[str, pa.Array] = {}
-        bad: dict[str, np.ndarray] = {}
+        bad: dict[str, dict[int, str | None]] = {}
         if self._boxed is None:
             return columns, bad
         try:
@@ -94,7 +83,8 @@ class Faults:
         for name in boxes.schema.names:
             held = boxes.column(name).is_valid()
             if not OWN_ERROR.search(self._computed[name]) or self._is_sound(name, batch.filter(held)):
-                columns[name], bad[name] = unboxed(boxes.column(name)), _indices(pc.invert(held))
+                columns[name] = unboxed(boxes.column(name))
+                bad[name] = dict.fromkeys(_indices(pc.invert(held)).tolist())
         return columns, bad
 
     def _is_sound(self, name: str, batch: pa.RecordBatch) -> bool:
@@ -125,23 +115,17 @@ class Faults:
             self._boxed = careful.prepare(", ".join(boxed.values()), self._used) if boxed else None
         self._is_sorted_out = True
 
-    def _by_halving(self, name: str, batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
+    def _by_halving(self, name: str, batch: pa.RecordBatch) -> tuple[pa.Array, dict[int, str | None]]:
         prepared = self._alone(name)
-        kind = self._gives.field(name).type
-        bad: list[int] = []
-        pieces = []
-        for start, piece in _computed_or_none(prepared, batch, 0):
-            if piece is None:
-                bad.append(start)
-                pieces.append(pa.nulls(1, kind))
-            else:
-                pieces.append(piece)
-        return pa.concat_arrays(pieces) if pieces else pa.nulls(0, kind), np.array(bad, dtype=np.int64)
+        halving = Halving(lambda part: prepared(part).column(0), batch, self._gives.field(name).type)
+        return halving(), {**halving.wrong}
 
     def _alone(self, name: str) -> Prepared:
         return self._sandbox.prepare(enclosed(self._computed[name], name), self._used)
 
-    def _message(self, name: str, batch: pa.RecordBatch, row: int) -> str:
+    def _message(self, name: str, batch: pa.RecordBatch, row: int, known: str | None) -> str:
+        if known is not None:
+            return f"{name}: {known}"
         self._told += 1
         record = batch.slice(row, 1)
         if self._told <= TOLD:
@@ -151,24 +135,6 @@ class Faults:
                 return f"{name}: {one_line(str(error))}"
         inputs = ", ".join(f"{column}={_shown(record.column(column)[0])}" for column in self._used.names)
         return f"{name}: cannot be computed for {inputs}" if inputs else f"{name}: cannot be computed"
-
-
-def _computed_or_none(prepared: Prepared, batch: pa.RecordBatch, start: int) -> Iterator[tuple[int, pa.Array | None]]:
-    """The column for stretches of the batch that can be computed; None for a single row that can't."""
-    if not batch.num_rows:
-        return
-    try:
-        yield start, prepared(batch).column(0)
-        return
-    except duckdb.Error as error:
-        if not is_of_data(error):
-            raise
-    if batch.num_rows == 1:
-        yield start, None
-        return
-    half = batch.num_rows // 2
-    yield from _computed_or_none(prepared, batch.slice(0, half), start)
-    yield from _computed_or_none(prepared, batch.slice(half), start + half)
 
 
 def unboxed(boxes: pa.Array) -> pa.Array:
@@ -195,7 +161,7 @@ def _indices(mask: pa.BooleanArray) -> np.ndarray:
 def _shown(value: pa.Scalar) -> str:
     try:
         text = repr(value.as_py())
-    except ValueError:  # nanoseconds, which Python's own times do not have
+    except (ValueError, OverflowError):  # nanoseconds and far years, which Python's own times do not have
         text = str(value.cast(pa.string())) if pa.types.is_temporal(value.type) else str(value.type)
     return text if len(text) <= INPUT_CHARACTERS else text[: INPUT_CHARACTERS - 1] + "…"
 

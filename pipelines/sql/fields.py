@@ -143,6 +143,7 @@ def _path(target: str, value: Any, at: Place) -> list[str]:
 
 def _hang(tree: dict[str, Tree], path: list[str], value: Tree, at: Place) -> None:
     for place, name in enumerate(path[:-1]):
+        _alike(tree, name, at)
         below = tree.setdefault(name, {})
         if not isinstance(below, dict):
             taken = ".".join(path[: place + 1])
@@ -150,7 +151,15 @@ def _hang(tree: dict[str, Tree], path: list[str], value: Tree, at: Place) -> Non
         tree = below
     if path[-1] in tree:
         raise Misplaced(at, f"{'.'.join(path)!r} has a value already", "drop one")
+    _alike(tree, path[-1], at)
     tree[path[-1]] = value
+
+
+def _alike(tree: Mapping[str, Tree], name: str, at: Place) -> None:
+    """DuckDB takes names for one another that differ only in case."""
+    twin = next((other for other in tree if other.lower() == name.lower() and other != name), None)
+    if twin is not None:
+        raise Misplaced(at, f"{name!r} differs from {twin!r} only in case", f"write it as {twin!r}, or name it anew")
 
 
 def _value(value: Any, at: Place, loops: tuple[tuple[str, str], ...]) -> Tree:

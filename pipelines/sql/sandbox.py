@@ -221,6 +221,9 @@ def _database(process: int, limit_bytes: int, careful: bool) -> duckdb.DuckDBPyC
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "memory_limit": f"{limit_bytes}B",
+        # Some functions meet values with an internal error, after which DuckDB refuses every connection to protect what
+        # it stores. Here nothing is stored, and one record must not end the work on all others.
+        "disable_database_invalidation": True,
     }
     if careful:
         settings["disabled_optimizers"] = "common_subexpressions"

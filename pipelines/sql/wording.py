@@ -12,6 +12,7 @@ LONGEST = 500
 """A message is cut here: it may carry a value, and a value may be megabytes."""
 
 _KIND = re.compile(r"^(?:[A-Z][A-Za-z-]*(?: [A-Za-z-]+)* Error|Error): ")
+_INTERNAL = re.compile(r'^Scalar function "+\w+"+ threw an execution error, .*?\. Error: ')
 _NO_COLUMN = re.compile(r'Referenced column "(.*?)" not found')
 _NO_TABLE = re.compile(r'Referenced table "(.*?)" not found')
 _NO_FUNCTION = re.compile(r'Scalar Function with name "?(.*?)"? does not exist')
@@ -52,7 +53,8 @@ def explained(error: str, columns: Iterable[str] = ()) -> tuple[str, str]:
 
 def one_line(error: str) -> str:
     """DuckDB's own words for a fault, without the kind of error, the excerpt of our statement and the advice on it."""
-    words = _KIND.sub("", error.partition("\n\nLINE ")[0].strip(), count=1)
+    words = error.partition("\n\nLINE ")[0].partition("\n\nStack Trace:")[0].strip()
+    words = _INTERNAL.sub("", _KIND.sub("", words, count=1), count=1)
     words = " ".join(words.partition("\n\tCandidate functions:")[0].split())
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 

@@ -91,6 +91,8 @@ def test_faults_and_unclaimed_records_are_rejected_each_with_its_code() -> None:
         ({"when": {"a.b": "n > 1"}}, ("when", "a.b")),
         ({"when": {"a": "n > 1"}, "otherwise": "rejected"}, ("otherwise",)),
         ({"when": {"a": "n > 1"}, "otherwise": "a"}, ("otherwise",)),
+        ({"when": {"a": "n > 1", "A": "n > 2"}}, ("when", "A")),
+        ({"when": {"a": "n > 1"}, "otherwise": "A"}, ("otherwise",)),
         ({"when": {"a": "n + 1"}}, ("when", "a")),
         ({"when": {"a": "m > 1"}}, ("when", "a")),
     ],

@@ -78,6 +78,14 @@ def records(**fields: Any) -> list[dict[str, Any]]:
         ({"x": {"fields": {"y": "nme"}}}, ("x", "fields", "y"), 'no column "nme"'),
         ({"x": {"where": "name", "fields": {"y": "1"}}}, ("x", "where"), "gives string, not true or false"),
         ({"x": "total", "total": "1"}, ("x",), 'no column "total"'),
+        ({"total": "id", "TOTAL": "id"}, ("TOTAL",), "'TOTAL' differs from 'total' only in case"),
+        ({"a.b": "id", "a.c": "id", "a.B": "id"}, ("a.B",), "'B' differs from 'b' only in case"),
+        ({"a.b": "id", "A.c": "id"}, ("A.c",), "'A' differs from 'a' only in case"),
+        (
+            {"l[]": {"from": "items", "fields": {"x": "item.sku", "X": "item.sku"}}},
+            ("l[]", "fields", "X"),
+            "'X' differs from 'x' only in case",
+        ),
     ],
 )
 def test_a_wrong_field_is_reported_where_it_stands(fields: dict[str, Any], at: tuple[str, ...], what: str) -> None:
@@ -98,6 +106,17 @@ def test_every_wrong_field_is_reported_at_once() -> None:
 )
 def test_columns_that_are_not_there_are_reported(config: dict[str, Any], at: tuple[str | int, ...]) -> None:
     assert [place for place, _what, _fix in problems(**config)] == [at]
+
+
+def test_a_field_that_differs_from_a_kept_column_only_in_case_is_reported() -> None:
+    told = problems(fields={"ID": "id + 1"}, keep="all")
+
+    assert [place for place, _what, _fix in told] == [("fields", "ID")]
+    assert told[0][1:] == (
+        "'ID' differs from the kept column 'id' only in case",
+        "call it 'id' to replace that, or leave that out with `drop`",
+    )
+    assert problems(fields={"ID": "id + 1"}, drop=["id"]) == []
 
 
 @pytest.mark.parametrize(
