@@ -15,7 +15,7 @@ PAUSE_SECONDS = 0.05
 
 
 def cancel(project: Project, run: str, wait_seconds: float = 30.0) -> Report:
-    """Asks a run to stop between two batches, waits for its end, and gives its report.
+    """Asks a run to stop, waits for its end, and gives its report.
 
     What was staged and not yet published is removed by the run itself; where something had been published it is kept, so
     that the run can be finished. A run whose process died is ended here, one that waits to be finished is given up.
@@ -43,7 +43,7 @@ def cancel(project: Project, run: str, wait_seconds: float = 30.0) -> Report:
             if time.monotonic() > until:
                 raise Unavailable(
                     f"run {name} (process {owner.pid}) was asked to stop and has not ended in {wait_seconds:g} s; "
-                    "it stops after the batch it is at"
+                    "it stops after the call it is at"
                 )
             time.sleep(PAUSE_SECONDS)
         if host.catalogue.owner(name) == owner:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,18 +103,46 @@ def _together(reasons: Iterable[str]) -> list[str]:
 
 @contextmanager
 def stoppable(stop: Callable[[Exception], None]) -> Iterator[None]:
-    """The first Ctrl-C, or a TERM, asks the run to stop between two batches; a second Ctrl-C ends the process."""
+    """The first Ctrl-C, or a TERM, asks the run to stop, which ends the call in hand where it can; a second Ctrl-C ends the process."""
 
     def ask(number: int, frame: object) -> None:
-        stop(Cancelled("cancelled from the keyboard" if number == signal.SIGINT else "cancelled by signal TERM"))
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop(_cancelled(number))
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with _heard_at_once(stop):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _heard_at_once(stop: Callable[[Exception], None]) -> Iterator[None]:
+    """Hears signals in a thread of its own: this one may be deep in a computation, which Python's handlers wait for."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def listen() -> None:
+        while number := os.read(heard, 1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM):
+                stop(_cancelled(number[0]))
+
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(told)
+        listener.join()
+        os.close(heard)
+
+
+def _cancelled(number: int) -> Cancelled:
+    return Cancelled("cancelled from the keyboard" if number == signal.SIGINT else "cancelled by signal TERM")
 
 
 @contextmanager

@@ -46,10 +46,11 @@ class Meter:
 
 
 class Stop:
-    """A wish to stop, heard between two batches."""
+    """A wish to stop, heard between two batches, and by what can end the work in hand."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._told: dict[object, Callable[[], None]] = {}
         self._why: Exception = Cancelled("cancelled")
 
     def ask(self, why: Exception) -> None:
@@ -57,6 +58,18 @@ class Stop:
         if not self._event.is_set():
             self._why = why
             self._event.set()
+            for end in list(self._told.values()):
+                end()
+
+    def tell(self, end: Callable[[], None]) -> Callable[[], None]:
+        """Has `end` called, by whoever asks, to end the work in hand; what is given takes that back."""
+        key = object()
+        self._told[key] = end
+
+        def untell() -> None:
+            self._told.pop(key, None)
+
+        return untell
 
     def heed(self) -> None:
         """Raises the reason where somebody asked."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines.align import align
 from pipelines.entering import enter
-from pipelines.errors import Bug, Failed
+from pipelines.errors import Bug, Cancelled, Failed
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Wide, Writer
@@ -46,6 +46,7 @@ class Program:
         self._spills: dict[tuple[str, str], SpillWriter] = {}
         self._opened: dict[str, Opened] = {}
         self._keys: dict[str, KeyWriter] = {}
+        self._untell = job.watch.stop.tell(self._end_call)
         self._here = {
             name: station
             for name, station in job.plan.stations.items()
@@ -179,6 +180,7 @@ class Program:
         self.facts.pieces.extend(dict(piece) for piece in self._tap.close())
         for node, tap in self._receipts.items():
             self.facts.receipts[node] = [dict(piece) for piece in tap.close()]
+        self._untell()
         self._sandbox.give_back()
         return self.facts
 
@@ -190,8 +192,16 @@ class Program:
         for spill in self._spills.values():
             spill.close()
         self.facts.pieces.extend(dict(piece) for piece in self._tap.close())
+        self._untell()
         self._sandbox.give_back()
         return Facts(self.facts.ledger, pieces=self.facts.pieces)
+
+    def _end_call(self) -> None:
+        """Ends what is being computed, from another thread: somebody wants the run to stop."""
+        self._sandbox.interrupt()
+        for opened in list(self._opened.values()):
+            if (end := getattr(opened.step, "end_call", None)) is not None:
+                end()
 
     def _deliver(self, station: Station, outcome: Outcome, ids: pa.Int64Array) -> None:
         config = station.spec.config
@@ -259,7 +269,11 @@ class Opened:
             self.intake.put(node, port, batch)
             return Outcome(pending=batch.num_rows)
         if self.step is not None:
-            return self.step(without_ids(batch))
+            try:
+                return self.step(without_ids(batch))
+            except Cancelled:
+                self._job.watch.stop.heed()
+                raise
         if self.writer is None:
             raise Bug(f"node {self._station.name!r} was not opened")
         given = batch if self._with_ids else without_ids(batch)

@@ -99,7 +99,11 @@ class Receipts:
 
 
 class Step(Protocol):
-    """A node opened for one worker thread: takes batches of the schema it was opened with."""
+    """A node opened for one worker thread: takes batches of the schema it was opened with.
+
+    One that may work long at a batch can have a method `end_call`. It is called from another thread when the run shall
+    stop, and lets the call in hand end with `Cancelled`.
+    """
 
     def __call__(self, batch: pa.RecordBatch) -> Outcome: ...
 

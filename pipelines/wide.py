@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.align import align
-from pipelines.errors import Bug
+from pipelines.errors import Bug, Cancelled
 from pipelines.facts import Plain
 from pipelines.job import Job
 from pipelines.node import Wide
@@ -175,11 +175,16 @@ def work(job: Job, station: Station, split: Plain, sandbox: Sandbox) -> tuple[in
 
 def _given(bench: Workbench, query: str, job: Job, station: Station, config: Wide) -> Iterator[pa.RecordBatch]:
     schema = with_row_id(station.outputs["out"])
+    untell = job.watch.stop.tell(bench.interrupt)
     try:
         for batch in bench.batches(query, job.plan.batch_rows, keeps_order=config.keeps_order):
             if batch.num_rows:
                 yield align(batch, schema)
+    except Cancelled:
+        job.watch.stop.heed()
+        raise
     finally:
+        untell()
         bench.close()
 
 

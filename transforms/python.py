@@ -145,7 +145,7 @@ class Python(Transform):
             made = pa.RecordBatch.from_arrays(columns, schema=gives)
             return Outcome({"out": Piece(made, worked.rows)}, worked.left_out, _rejects(worked))
 
-        return step
+        return Calling(step, work)
 
     def needs(self, wanted: frozenset[str] | None, schema: pa.Schema, sandbox: Sandbox) -> frozenset[str] | None:
         if self.uses is None:
@@ -219,6 +219,17 @@ def _bound(statement: ast.AST) -> list[str]:
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name for alias in statement.names]
     return [statement.id] if isinstance(statement, ast.Name) and isinstance(statement.ctx, ast.Store) else []
+
+
+class Calling:
+    """The node at work in one thread; its call can be ended from another."""
+
+    def __init__(self, step: Step, work: Work) -> None:
+        self._step = step
+        self.end_call = work.end_call
+
+    def __call__(self, batch: pa.RecordBatch) -> Outcome:
+        return self._step(batch)
 
 
 def _rejects(worked: Worked) -> Rejects | None:

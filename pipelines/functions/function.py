@@ -46,7 +46,11 @@ class Caller(Protocol):
         Raises:
             Faulty: it fails for these records; `Died` where that took its process along.
             Misbehaved: it is not what was declared.
+            Cancelled: the call was ended.
         """
+
+    def end_call(self) -> None:
+        """Ends the call in hand and takes no more, where it can; called from another thread."""
 
 
 class Here:
@@ -62,6 +66,9 @@ class Here:
 
     def call(self, start: int, stop: int) -> Given:
         return called(self._code, self._batch.slice(start, stop - start), self._schema)
+
+    def end_call(self) -> None:
+        """Python cannot be ended inside of its own process."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,10 @@ class Work:
     def __init__(self, caller: Caller, schema: pa.Schema) -> None:
         self._caller = caller
         self._schema = schema
+
+    def end_call(self) -> None:
+        """Ends the call in hand, from another thread."""
+        self._caller.end_call()
 
     def __call__(self, batch: pa.RecordBatch) -> Worked:
         """Every record is given for, left out or wrong."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.errors import Cancelled
 from pipelines.functions.calling import ROW, Died, Faulty, Given, Misbehaved
 from pipelines.functions.frames import packed, read, unpacked, written
 from pipelines.functions.function import Function
@@ -42,7 +43,11 @@ class Process:
         self._function = function
         self._batch = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
         self._running = Running(function.project)
-        self._is_loaded = self._has_batch = False
+        self._is_loaded = self._has_batch = self._is_ended = False
+
+    def end_call(self) -> None:
+        self._is_ended = True
+        self._running.kill()
 
     def take(self, batch: pa.RecordBatch) -> None:
         self._batch = batch
@@ -80,6 +85,8 @@ class Process:
     def _ask(
         self, header: dict[str, Any], seconds: float, body: bytes | pa.Buffer = b""
     ) -> tuple[dict[str, Any], memoryview]:
+        if self._is_ended:
+            raise Cancelled("a function's process was ended")
         try:
             answer, given = self._running.ask(packed({**header, "seconds": seconds}, body), seconds)
         except Ended as fault:
@@ -109,6 +116,8 @@ class Process:
     def _dead(self, words: str) -> Died:
         """Starts another process in place of the one that died."""
         self._running.end()
+        if self._is_ended:
+            raise Cancelled("a function's process was ended")
         self._running = Running(self._function.project)
         self._is_loaded = self._has_batch = False
         return Died(words)
@@ -132,6 +141,11 @@ class Running:
         self._pipes = [file for file in (self._process.stdin, self._process.stdout, self._process.stderr) if file]
         self.end = weakref.finalize(self, _end, self._process)
         self._tail = b""
+
+    def kill(self) -> None:
+        """Ends it from another thread; whoever asks it is told so."""
+        if self._process.returncode is None:
+            _kill(self._process)
 
     def ask(self, message: bytes, seconds: float) -> tuple[dict[str, Any], memoryview]:
         """The answer to a message.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
-from pipelines.errors import Bug
+from pipelines.errors import Bug, Cancelled
 
 if TYPE_CHECKING:
     from pipelines.scope import Scope
@@ -95,6 +95,13 @@ class Sandbox:
             self._prepared.move_to_end(key)
         return found
 
+    def interrupt(self) -> None:
+        """Ends the statement that its thread is running, if any, from another thread."""
+        if self._beside is not None:
+            self._beside.interrupt()
+        if self._connection is not None:
+            self._connection.interrupt()
+
     def fetch(self, query: str, parameters: list[object]) -> list[tuple[object, ...]]:
         """The rows of a query that touches no records."""
         rows: list[tuple[object, ...]] = self.connection.execute(query, parameters).fetchall()
@@ -169,6 +176,8 @@ class Prepared:
     def _run(self) -> pa.Table:
         try:
             return self._connection.sql(f'EXECUTE "{self._name}"').to_arrow_table()
+        except duckdb.InterruptException as fault:
+            raise Cancelled("a statement was interrupted") from fault
         except UnicodeDecodeError as fault:  # DuckDB cuts a value that it quotes, perhaps within a character
             raise duckdb.ConversionException("a value cannot be converted") from fault
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from pipelines.errors import Failed, Unavailable
+from pipelines.errors import Cancelled, Failed, Unavailable
 from pipelines.sql.wording import one_line
 from pipelines.wire import read_spill
 
@@ -62,6 +62,7 @@ class Workbench:
         """What a SELECT gives, in batches of at most so many rows. Ordered results are laid down first, to be bounded.
 
         Raises:
+            Cancelled: it was interrupted.
             Failed: a value cannot be computed, or the result outgrows the memory that is allowed.
             Unavailable: there is no room for what is spilled.
         """
@@ -70,6 +71,10 @@ class Workbench:
                 self._connection.execute(f"CREATE OR REPLACE TABLE __ordered AS {query}")
                 query = "SELECT * FROM __ordered"
             yield from self._connection.sql(query).to_arrow_reader(rows)
+
+    def interrupt(self) -> None:
+        """Ends the SELECT that is being worked, from another thread."""
+        self._connection.interrupt()
 
     def close(self) -> None:
         """Ends it; its files go with the run's folder."""
@@ -81,6 +86,8 @@ def _told() -> Iterator[None]:
     """DuckDB's faults as what to do about them."""
     try:
         yield
+    except duckdb.InterruptException as fault:
+        raise Cancelled("a statement was interrupted") from fault
     except duckdb.OutOfMemoryException as fault:
         raise Failed(f"{one_line(str(fault))}; raise the environment's memory_bytes, or narrow the records") from fault
     except duckdb.IOException as fault:

@@ -192,6 +192,36 @@ def test_a_run_in_progress_is_cancelled_by_another_process_and_leaves_nothing_be
     assert leftovers(made) == []
 
 
+CODE = "import time\\ndef run(batch): time.sleep(900)"
+CALLS = {
+    "a function": f'{{type: python, from: n, columns: {{m: BIGINT}}, timeout_seconds: 1000, code: "{CODE}"}}',
+    "an expression": "{type: map, from: n, fields: {m: \"levenshtein(repeat('a', 900) || n, repeat('b', 900))\"}}",
+    "a wide node": '{type: sql, from: n, query: "SELECT sum(a.n * b.n * c.n) AS m FROM n a, n b, n c"}',
+}
+"""Each takes minutes."""
+
+
+@pytest.mark.parametrize("node", CALLS.values(), ids=CALLS)
+def test_a_cancel_does_not_wait_for_the_call_in_hand(tmp_path: Path, node: str) -> None:
+    flow = f"""flow: night
+nodes:
+  start: {{type: start}}
+  n: {{type: file.get, from: start, path: n.csv}}
+  at_work: {node}
+  sent: {{type: file.post, from: at_work, path: sent.csv}}
+"""
+    made = project(tmp_path, flow, {"n.csv": "n\n" + "".join(f"{n}\n" for n in range(60_000))})
+    child = started(tmp_path)
+    time.sleep(2)  # so that it is at work, most likely; sooner must do as well
+
+    told = processflow(tmp_path, "runs", "cancel", "last")
+    out, said = child.communicate(timeout=60)
+
+    assert told.stdout.endswith(": cancelled\n"), told.stderr + said
+    assert json.loads(out)["status"] == "cancelled"
+    assert leftovers(made) == []
+
+
 def test_a_killed_run_can_be_cancelled_too_and_an_ended_one_not(tmp_path: Path) -> None:
     made = night(tmp_path)
     run = die(tmp_path, 2)
