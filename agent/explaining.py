@@ -30,6 +30,7 @@ def _plain(station: Station) -> dict[str, Any]:
         "links": {port: list(targets) for port, targets in station.links.items()},
         "snapshots": dict(station.snapshots),
         "all_columns": station.wanted is None if isinstance(station.spec.config, Get) else None,
+        "forwards": station.forwards or None,
     }
 
 
@@ -71,4 +72,6 @@ def _lines(station: Station) -> list[str]:
     if isinstance(station.spec.config, Get):
         read = "all columns" if station.wanted is None else "columns " + ", ".join(station.schema.names)
         lines.append(f"    reads {read}")
+    if station.forwards:
+        lines.append(f"    takes the records of {station.forwards} without looking at them, where both systems agree")
     return lines

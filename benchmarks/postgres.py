@@ -12,7 +12,8 @@ import duckdb
 
 from benchmarks.measure import Timed, call, pairs, process
 from benchmarks.projects import COMMAND, project, warm
-from tests.parts.postgres import PASSWORD, USER, Server, alone
+from tests.parts.postgres import PASSWORD, USER, Server
+from tests.parts.sharing import alone
 
 TABLE = """CREATE TABLE orders AS SELECT n::bigint AS id, 'customer-' || n % 500000 AS customer, 'DE' AS country,
     (n % 9)::int AS quantity, ((n % 100000) / 100.0)::numeric(10,2) AS price, now()::timestamp + n * interval '1 second' AS at,
@@ -61,7 +62,7 @@ threads = [threading.Thread(target=part, args=(number,)) for number in range(2)]
 
 
 def measure(folder: Path, runs: int, scale: float) -> None:
-    with alone() as server:
+    with alone(Server.made) as server:
         words = f"postgresql://{USER}@127.0.0.1:{server.port}/postgres"
         os.environ["PGPASSWORD"] = PASSWORD
         _read(server, words, folder / "read", runs, int(5_000_000 * scale))

@@ -14,7 +14,8 @@ import pyarrow as pa
 from pipelines.errors import Cancelled
 from pipelines.facts import Facts, Plain
 from pipelines.node import Json
-from pipelines.plan import Plan
+from pipelines.plan import Plan, Station
+from pipelines.publishing import due
 from pipelines.remembering import Memory
 from pipelines.scope import Scope
 from pipelines.tap import Tap, TapPlan
@@ -172,6 +173,16 @@ class Job:
     def began(self) -> datetime:
         """When it began."""
         return self.started or self.scope.now
+
+    def forwards(self, phase: int) -> list[tuple[Station, Station]]:
+        """The gets of a phase whose records are to be forwarded, each with the post that takes them."""
+        stations = self.plan.stations
+        return [
+            (stations[post.forwards], post)
+            for post in due(self.plan, phase)
+            if post.phase == phase and post.forwards in stations and not self.is_dry
+            if not {post.name, post.forwards} & set(self.entries)
+        ]
 
     def token(self, node: str) -> str:
         """What names the publication of a post in this run, to its target."""

@@ -15,7 +15,7 @@ rejects, receipts, retries and resuming are the kernel's.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -319,6 +319,31 @@ class Publication(Protocol):
         """Leaves the target as it was."""
 
 
+class NotForwarded(Exception):
+    """Records have to be looked at on their way from a get to a post, with the reason; nothing of them is in the target."""
+
+
+class Passage(Protocol):
+    """The way of a get's records into a post without anybody looking at them; like a publication, nothing shows before
+    `commit`.
+    """
+
+    def forward(self, splits: Sequence[Json], heed: Callable[[], None]) -> Iterator[int]:
+        """Sends on what each split reads, in order, and gives the number of its records, on which both systems agree.
+
+        `heed` is called often: it raises where the run is to stop.
+
+        Raises:
+            NotForwarded: a record is refused, or the two sides do not fit.
+        """
+
+    def commit(self) -> None:
+        """Makes all of it visible in one step, together with the publication's token."""
+
+    def abandon(self) -> None:
+        """Leaves the target as it was."""
+
+
 class Post(Node):
     """Delivers records to an outside system."""
 
@@ -349,3 +374,11 @@ class Post(Node):
 
     def sweep(self, scope: Scope, token: str) -> None:
         """Removes what a run that failed or died had staged outside its own folder. Harmless where there is nothing."""
+
+    def forwards(self, source: Get, scope: Scope) -> bool:
+        """Whether records of this get may come here without being looked at. What only the systems tell, `passage` asks."""
+        return False
+
+    def passage(self, source: Get, schema: pa.Schema, scope: Scope, token: str) -> Passage:
+        """A way into the target for the records of a get that it `forwards`; `token` as for `publish`."""
+        raise NotForwarded("it takes only records that were read")

@@ -37,6 +37,8 @@ class Station:
     """Of a get: its place among the flow's gets, the high bits of its row ids."""
     wanted: frozenset[str] | None = None
     """Of a get: the columns that anything needs; None: all."""
+    forwards: str = ""
+    """Of a post: the get whose records go into it without being looked at, as long as both systems agree."""
     snapshots: Mapping[str, str] = field(default_factory=dict)
     retry: Retry = Retry()
     rejects: RejectPolicy = RejectPolicy()
@@ -88,7 +90,7 @@ def plan(
     planned = name_inputs(lay(flow, inputs, outputs), named_inputs or {})
     for each_pass in (number_sources, number_phases, keep_snapshots):
         planned = each_pass(planned, flow)
-    return carry_schemas(prune_columns(planned, sandbox), scope)
+    return find_forwards(carry_schemas(prune_columns(planned, sandbox), scope), scope)
 
 
 def lay(
@@ -270,6 +272,25 @@ def _widened(station: Station, stations: Mapping[str, Station], scope: Scope) ->
     given = config.check(named, scope, _unheard)
     outputs = {port: columns for port, columns in given.items() if columns is not None}
     return replace(station, named_inputs=named, outputs={**station.outputs, **outputs})
+
+
+def find_forwards(planned: Plan, scope: Scope) -> Plan:
+    """Posts that take all records of one get and nothing else, where nobody asks to see them, and the post can forward."""
+    changes: dict[str, dict[str, object]] = {}
+    for post in planned.posts():
+        source = planned.stations.get(post.spec.inputs[0].node) if len(post.spec.inputs) == 1 else None
+        if source is None or not isinstance(source.spec.config, Get) or not isinstance(post.spec.config, Post):
+            continue
+        is_alone = source.links.get("out") == (post.name,) and not post.links.get("out") and source.phase == post.phase
+        is_seen = "all" in (*source.snapshots.values(), *post.snapshots.values())
+        if (
+            is_alone
+            and not is_seen
+            and post.spec.config.staged
+            and post.spec.config.forwards(source.spec.config, scope)
+        ):
+            changes[post.name] = {"forwards": source.name}
+    return _replaced(planned, changes)
 
 
 def _unheard(at: tuple[str | int, ...], what: str, fix: str = "", *, warning: bool = False) -> None:

@@ -35,15 +35,19 @@ def want_of(job: Job, station: Station) -> Want:
 
 
 def begin(job: Job, phase: int) -> list[Plain]:
-    """The splits that the gets of a phase read; they are written down so that a resumed run reads the same."""
+    """The splits that the gets of a phase read; they are written down so that a resumed run reads the same.
+
+    Those of a get whose records are forwarded are written down and not given: `settle` asks for them.
+    """
     planned = None if job.is_dry else journal.load_planned(job, phase)
     if planned is None:
         splits, positions, notes = plan_splits(job, phase)
         planned = {"splits": splits, "positions": positions, "notes": notes}
         if not job.is_dry:
             journal.save_planned(job, phase, planned)
+    forwarded = {source.name for source, _ in job.forwards(phase)}
     found: list[Plain] = planned["splits"]
-    return found
+    return [split for split in found if split["node"] not in forwarded] if forwarded else found
 
 
 def plan_splits(job: Job, phase: int) -> tuple[list[Plain], dict[str, object], list[tuple[str, str]]]:
@@ -106,7 +110,7 @@ def read_split(
             known = facts.positions.get(station.name)
             facts.positions[station.name] = _get(station).later(known, chunk.position)
         if chunk.batch.num_rows:
-            yield with_ids(chunk.batch, pa.array(_ordinals(chunk) + split["base"], pa.int64()))
+            yield with_ids(chunk.batch, pa.array(ordinals_of(chunk) + split["base"], pa.int64()))
 
 
 def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chunk]:
@@ -142,7 +146,8 @@ def _get(station: Station) -> Get:
     return config
 
 
-def _ordinals(chunk: Chunk) -> np.ndarray:
+def ordinals_of(chunk: Chunk) -> np.ndarray:
+    """Each record's place in its split."""
     if chunk.ordinals is not None:
         found: np.ndarray = chunk.ordinals.to_numpy(zero_copy_only=False)
         return found
@@ -162,7 +167,7 @@ def _behind(chunk: Chunk, given: int) -> Chunk:
     """The part of a chunk that was not given before the reading broke off; all of it where it never did."""
     if given < 0:
         return chunk
-    ordinals = _ordinals(chunk)
+    ordinals = ordinals_of(chunk)
     keep = np.flatnonzero(ordinals > given)
     malformed = chunk.malformed
     if malformed is not None:

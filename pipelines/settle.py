@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from pipelines import journal
+from pipelines import forwarding, journal
 from pipelines.errors import Failed
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
@@ -22,10 +22,28 @@ from pipelines.wide import wide_splits
 
 def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     """Settles a phase and gives the splits of the next. Called again after a crash it goes on where it was."""
-    release(job, phase)
+    held: forwarding.Open = {}
+    try:
+        spills = _settled_phase(job, phase, facts, held)
+    finally:
+        forwarding.abandon(held)
+    job.watch.spills.extend(spills)
+    earlier = [spill for before in range(phase) for spill in _facts_of(job, before).spills]
+    known = job.watch.spills if job.is_dry else [*earlier, *spills]
+    if phase + 1 == job.plan.phases:
+        return []
+    wide = wide_splits(spills, job, phase)
+    return [*wide, *spilled_splits(known, job, phase + 1), *begin(job, phase + 1)]
+
+
+def _settled_phase(job: Job, phase: int, facts: Sequence[Facts], held: forwarding.Open) -> list[Plain]:
+    """Checks a phase, writes it down and publishes its posts; gives what it spilled for later ones."""
     known = journal.load_phase(job, phase)
     planned = None if known or job.is_dry else journal.load_planned(job, phase)
-    whole = known or gather(job, [Facts(positions=planned["positions"] if planned else {}), *facts])
+    forwarded = [] if known else forwarding.forward(job, phase, held)
+    if not held:
+        release(job, phase)
+    whole = known or gather(job, [Facts(positions=planned["positions"] if planned else {}), *facts, *forwarded])
     findings = _findings(job, phase, whole)
     if known is None and not job.is_dry:
         whole.pieces.extend(_noted(job, planned["notes"] if planned else [], findings))
@@ -34,15 +52,14 @@ def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     _check_thresholds(job, phase, whole)
     _check_findings(findings)
     spills = list(whole.spills)
-    for station in due(job.plan, phase) if not job.is_dry else ():
-        spills.extend(_publish(job, station, whole if station.phase == phase else _facts_of(job, station.phase)).spills)
-    job.watch.spills.extend(spills)
-    earlier = [spill for before in range(phase) for spill in _facts_of(job, before).spills]
-    held = job.watch.spills if job.is_dry else [*earlier, *spills]
-    if phase + 1 == job.plan.phases:
-        return []
-    wide = wide_splits(spills, job, phase)
-    return [*wide, *spilled_splits(held, job, phase + 1), *begin(job, phase + 1)]
+    posts = due(job.plan, phase) if not job.is_dry else []
+    if len(held) < len(posts):  # what others publish may wait for what the gets keep open
+        release(job, phase)
+    for post in posts:
+        done = whole if post.phase == phase else _facts_of(job, post.phase)
+        spills.extend(_publish(job, post, done, held).spills)
+    release(job, phase)
+    return spills
 
 
 def release(job: Job, phase: int | None = None) -> None:
@@ -153,24 +170,26 @@ def _check_findings(findings: Sequence[tuple[Station, Finding]]) -> None:
         raise Failed("; ".join(broken) + "; nothing staged in this phase was published")
 
 
-def _publish(job: Job, station: Station, whole: Facts) -> Facts:
+def _publish(job: Job, station: Station, whole: Facts, held: forwarding.Open) -> Facts:
     """Makes one staged post visible, unless it is already; gives what its publication told."""
     settled = journal.load_settled(job, station.name)
     if settled is not None and journal.is_published(job, station.name):
         return settled
     policy = attempts(station.retry, job.watch.stop, lambda attempt, fault: None)
-    settled = policy(_publish_once, job, station, whole)
+    settled = policy(_publish_once, job, station, whole, held)
     journal.save_published(job, station.name)
     return settled
 
 
-def _publish_once(job: Job, station: Station, whole: Facts) -> Facts:
+def _publish_once(job: Job, station: Station, whole: Facts, held: forwarding.Open) -> Facts:
     config = station.spec.config
     assert isinstance(config, Post)
     known = journal.load_settled(job, station.name)
     if known is not None and config.is_published(job.scope, job.token(station.name)):
         return known  # it had been committed when the process died, or the connection before it could say so
     parts = whole.parts.get(station.name, [])
+    if forwarding.is_forwarded(parts):
+        return forwarding.publish(job, station, parts, held)
     publication = config.publish(parts, station.schema, job.scope, job.token(station.name))
     program = Program(job, station.phase)
     try:

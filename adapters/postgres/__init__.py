@@ -9,9 +9,10 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from adapters.postgres import reading, snapshots, types, writing
+from adapters.postgres.forwarding import PostgresPassage
 from adapters.postgres.opening import CONNECT_SECONDS, Server, address_of, has_password
-from pipelines import environment
-from pipelines.node import Example, Json, SplitPlan, Want
+from pipelines import environment, node
+from pipelines.node import Example, Json, Passage, SplitPlan, Want
 from pipelines.scope import Scope
 from pipelines.secrets import Secret
 from pipelines.tables.get import TableGet
@@ -110,8 +111,12 @@ class Get(TableGet):
         ),
     )
 
+    def server(self, scope: Scope) -> Server:
+        """Where it reads."""
+        return scope.connection(self.connection, Connection).server(scope)
+
     def reader(self, scope: Scope) -> AbstractContextManager[reading.PostgresReader]:
-        return reading.reader(scope.connection(self.connection, Connection).server(scope), scope.run, repr(self))
+        return reading.reader(self.server(scope), scope.run, repr(self))
 
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         return reading.planned(self, super().plan(scope, position, want), want)
@@ -129,6 +134,12 @@ class Post(TablePost):
     table, while grants, indexes, views and references stay as they are. It refuses a table on which others hang that a
     deletion would change (`on delete cascade`, `set null`). A value that the column's type would change (a decimal place
     dropped, a time rounded) is rejected with the code `type`.
+
+    What comes straight from a table that a `postgres.get` reads is forwarded as the server sends it, without being looked
+    at, several times quicker: in the modes `append` and `replace`, without `key`, where the
+    columns are of the same types and the table has no triggers or references. Both servers count the records, and each
+    has a receipt. Values that Arrow has no room for arrive too. Where a record is refused, all are read after all, and it
+    is found; where there are few (10,000), or a `snapshot: all` asks for them, they are read from the start.
     """
 
     needs_unique: ClassVar[bool] = True
@@ -158,6 +169,16 @@ class Post(TablePost):
 
     def unfit(self, kind: pa.DataType, column: Column | None) -> str:
         return types.unfit(kind, column)
+
+    def forwards(self, source: node.Get, scope: Scope) -> bool:
+        if not isinstance(source, Get) or source.table is None or isinstance(source.columns, dict):
+            return False
+        return not self.key and self.mode in ("append", "replace")
+
+    def passage(self, source: node.Get, schema: pa.Schema, scope: Scope, token: str) -> Passage:
+        assert isinstance(source, Get)
+        session = writing.PostgresSession(self._server(scope), self.work(schema))
+        return PostgresPassage(source, source.server(scope), session, scope, token)
 
     def _server(self, scope: Scope) -> Server:
         return scope.connection(self.connection, Connection).server(scope)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters.postgres.opening import SETTINGS, Server, said
@@ -14,33 +15,82 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 BLOCK_BYTES = 4 << 20
+SENT_BYTES = 256 << 10
+"""What is sent on at once: small enough for both servers to work meanwhile."""
+
+
+class Source:
+    """A second connection, made as another was, whose COPY comes in large blocks.
+
+    Args:
+        pattern: A connection to the same database: this one is made as that was.
+        snapshot: The snapshot to read; None: the state of this moment.
+    """
+
+    def __init__(self, server: Server, pattern: Connection[Any], snapshot: str | None) -> None:
+        self._server = server
+        self._loop = asyncio.new_event_loop()
+        self._connection: Any = None
+        try:
+            with self._said():
+                self._connection = self._loop.run_until_complete(_open(pattern, server))
+                self._loop.run_until_complete(_begin(self._connection, server, snapshot))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+        if not self._loop.is_closed():
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
+
+    def blocks(self, sql: str) -> Iterator[bytes]:
+        """The answer to one SELECT, already accepted by the server, as CSV in blocks of whole records."""
+        with self._said():
+            yield from _copied(self._loop, self._connection, sql)
+
+    def send(self, sql: str, write: Callable[[bytes], None]) -> int:
+        """Writes the answer to one SELECT in COPY's binary format, and gives the number of its records."""
+        held: list[bytes] = []
+        size = 0
+
+        async def output(data: bytes) -> None:
+            nonlocal size
+            held.append(data)
+            size += len(data)
+            if size >= SENT_BYTES:
+                write(b"".join(held))
+                held.clear()
+                size = 0
+
+        with self._said():
+            told = self._loop.run_until_complete(self._connection.copy_from_query(sql, output=output, format="binary"))
+        if held:
+            write(b"".join(held))
+        return int(str(told).rsplit(" ", 1)[-1])
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        import asyncpg
+
+        try:
+            yield
+        except asyncpg.PostgresError as fault:
+            raise said(self._server, fault.sqlstate, str(fault), False) from fault
+        except (OSError, asyncpg.InterfaceError) as fault:
+            raise Unavailable(f"{self._server.address}: {str(fault) or 'the connection was lost'}") from fault
 
 
 def blocks(server: Server, pattern: Connection[Any], snapshot: str | None, sql: str) -> Iterator[bytes]:
-    """The answer to a query as CSV, in blocks of whole records.
-
-    Args:
-        pattern: A connection to the same database: a second one is made as that was.
-        snapshot: The snapshot to read; None: the state of this moment.
-        sql: One SELECT, already accepted by the server.
-    """
-    import asyncpg
-
-    loop = asyncio.new_event_loop()
-    connection = None
+    """The answer to a query as CSV, in blocks of whole records, by a connection of its own."""
+    source = Source(server, pattern, snapshot)
     try:
-        connection = loop.run_until_complete(_open(pattern, server))
-        loop.run_until_complete(_begin(connection, server, snapshot))
-        yield from _copied(loop, connection, sql)
-    except asyncpg.PostgresError as fault:
-        raise said(server, fault.sqlstate, str(fault), False) from fault
-    except (OSError, asyncpg.InterfaceError) as fault:
-        raise Unavailable(f"{server.address}: {str(fault) or 'the connection was lost'}") from fault
+        yield from source.blocks(sql)
     finally:
-        if connection is not None:
-            connection.terminate()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+        source.close()
 
 
 async def _begin(connection: Any, server: Server, snapshot: str | None) -> None:

@@ -92,6 +92,9 @@ def _cut(array: pa.Array, pg: PgType) -> pa.Array | None:
         if not pc.any(pc.greater(pc.utf8_length(array), most)).as_py():
             return None
         return pc.and_(pc.greater(pc.utf8_length(array), most), pc.ends_with(array, " "))
+    if pg.name == "numeric":
+        found = numeric_of(pg.modifier)
+        return None if found is None else pc.match_substring_regex(array, rf"\.\d{{{max(found[1], 0)}}}\d*[1-9]|[eE]")
     if pg.name in ("name", "char"):
         return pc.greater(pc.binary_length(array), NAME_BYTES if pg.name == "name" else 1)
     if pg.name in ("money", "timetz", "interval"):

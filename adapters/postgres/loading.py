@@ -84,10 +84,14 @@ class Target:
             _references(reader, name),
         )
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a table in which nothing happens by itself."""
+        return self.is_table and not self.has_triggers and not self.references
+
     def is_staged(self, work: Work) -> bool:
         """Whether records go through a temporary table."""
-        is_plain = self.is_table and not self.has_triggers and not self.references
-        return work.mode in ("upsert", "delete") or not is_plain
+        return work.mode in ("upsert", "delete") or not self.is_plain
 
 
 def _references(reader: PostgresReader, name: dict[str, str]) -> list[Reference]:

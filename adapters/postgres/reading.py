@@ -141,7 +141,7 @@ class PostgresReader:
             inner = PgType(str(element), str(element_sort), int(str(modifier))) if is_array else None
             found[int(str(kind)), int(str(modifier))] = (
                 str(declared),
-                PgType(str(name), str(sort), int(str(modifier)), inner),
+                PgType(str(name), str(sort), int(str(modifier)), inner, int(str(kind))),
             )
         return found
 
@@ -325,21 +325,35 @@ def _statement(
         is_list = pa.types.is_list(column.type)
         items.append(f"array_to_json({place.column(column.name)})" if is_list else place.column(column.name))
         cells.append(Cell(column.name, column.declared, column.type, field.type, declared.get(column.name)))
+    return statement(reader, get, split, items, condition, values, want.rows), cells
+
+
+def statement(
+    reader: PostgresReader,
+    get: TableGet,
+    split: Json,
+    items: Sequence[str],
+    condition: str,
+    values: dict[str, object],
+    rows: int | None = None,
+) -> str:
+    """The SELECT of a split, accepted by the server, with its values in it."""
+    place = get.relation()
     order = [] if get.table else [place.column(name) for name in as_list(get.key)]
     if split["first"] is not None:
         condition, order = _ranged(condition, f"{place.prefix}.ctid", split)
     sql = f"SELECT {', '.join(items)} FROM {place.sql} WHERE {condition}"
     if order:
         sql += f" ORDER BY {', '.join(order)}"
-    if want.rows is not None:
-        sql += f" LIMIT {int(want.rows)}"
+    if rows is not None:
+        sql += f" LIMIT {int(rows)}"
     if reader.seen is not None:
         names = ", ".join(f"e ->> {number}" for number in range(len(as_list(get.key))))
         columns = ", ".join(f"k{number}" for number in range(len(as_list(get.key))))
         values["__keys"] = dumps(reader.seen)
         sql = f"WITH {SEEN} ({columns}) AS (SELECT {names} FROM json_array_elements($__keys::json) AS e) {sql}"
     reader.selected(sql)  # what is one SELECT here is one inside of COPY
-    return literal(sql, values, reader.connection), cells
+    return literal(sql, values, reader.connection)
 
 
 def _ranged(condition: str, ctid: str, split: Json) -> tuple[str, list[str]]:

@@ -38,6 +38,7 @@ class PgType:
     modifier: int = -1
     element: PgType | None = None
     """What an array is of."""
+    oid: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,27 @@ def declared_type(kind: pa.DataType) -> str:
         item = plain_type(kind.value_type)
         return "jsonb" if pa.types.is_nested(item) or not declared_type(item) else f"{declared_type(item)}[]"
     return "jsonb" if pa.types.is_nested(kind) else ""
+
+
+BUILT_IN_MOST = 16_383
+"""Types with higher numbers are made in a database, and have other numbers in the next."""
+BINARY = frozenset(
+    (*PLAIN, *TEXTS, "numeric", "json", "jsonb", "interval", "timetz", "bit", "varbit", "inet", "cidr", "macaddr")
+) | {"macaddr8", "point", "line", "lseg", "box", "path", "polygon", "circle"}
+"""Built-in types whose binary form means the same on every server."""
+
+
+def is_same(source: PgType, target: PgType) -> bool:
+    """Whether values in binary form go from a column of one type into one of the other unchanged."""
+    if target.modifier not in (-1, source.modifier):
+        return False
+    if source.kind == target.kind == "e":
+        return source.name == target.name  # sent by their labels
+    if {source.name, target.name} <= {"text", "varchar"}:
+        return max(source.oid, target.oid) <= BUILT_IN_MOST
+    of = source.element or source
+    is_known = of.name in BINARY or of.kind in ("r", "m")
+    return source.oid == target.oid and 0 < source.oid <= BUILT_IN_MOST and is_known
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -159,7 +181,9 @@ def _fits_plain(kind: pa.DataType, pg: PgType) -> bool:
         "bool": pa.types.is_boolean(kind),
         "float4": kind in (pa.float16(), pa.float32(), pa.int8(), pa.int16(), pa.uint8(), pa.uint16()),
         "float8": pa.types.is_floating(kind) or pa.types.is_integer(kind),
-        "numeric": is_number or (pa.types.is_floating(kind) and pg.modifier < 0),
+        "numeric": is_number
+        or (pa.types.is_floating(kind) and pg.modifier < 0)
+        or (is_text(kind) and pa.types.is_string(arrow_type(pg))),
         "bytea": is_bytes(kind),
         "date": pa.types.is_date(kind),
         "time": pa.types.is_time(kind),

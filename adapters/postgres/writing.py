@@ -28,7 +28,9 @@ TOKENS_LOCK = 7_308_604_900_361_842
 """The advisory lock under which the table of tokens is made: two that make it at once would fail."""
 
 
-AWAITED = "SELECT pg_advisory_xact_lock(hashtextextended('processflow ' || $token, 0))"
+AWAITED = (
+    "SELECT pg_advisory_xact_lock(hashtextextended(concat_ws(' ', 'processflow', current_schema(), $token::text), 0))"
+)
 """Waits for the end of a transaction that publishes this token: a commit whose answer was lost may still be under way."""
 
 
@@ -78,9 +80,7 @@ class PostgresSession:
 
     def load(self, parts: Sequence[Part]) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
         with self._said():
-            target = self._target()
-            if self.work.mode == "replace":
-                empty(self.reader, target)
+            target = self.prepared()
             loader = Loader(self.server, self.connection, self.work, target)
             if not target.is_staged(self.work):
                 first = 0
@@ -92,6 +92,13 @@ class PostgresSession:
                     yield batch, outcome(records, self.work, faults, 0, (time.perf_counter() - started) * 1000)
                 return
             yield from self._load_staged(loader, parts)
+
+    def prepared(self) -> Target:
+        """The table, there and as empty as it is to be."""
+        target = self._target()
+        if self.work.mode == "replace":
+            empty(self.reader, target)
+        return target
 
     def _load_staged(self, loader: Loader, parts: Sequence[Part]) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
         started, first = time.perf_counter(), 0

@@ -145,6 +145,8 @@ def test_an_unbounded_numeric_is_read_as_the_decimal_declared_and_what_it_would_
     ("declared", "kind", "values", "wrong"),
     [
         ("numeric(5,2)", pa.decimal128(10, 3), ["1.120", "1.125", "1000.000"], [1, 2]),
+        ("numeric", pa.string(), ["1.125", "1e-30", "much"], [2]),
+        ("numeric(50,2)", pa.string(), ["1.1200", "NaN", "1.125", "1e-3"], [2, 3]),
         ("integer", pa.int64(), [1, 2**31], [1]),
         ("varchar(3)", pa.string(), ["abc", "abcd", "abc  "], [1, 2]),
         ("timestamp", pa.timestamp("ns"), [1000, 1001], [1]),
@@ -200,7 +202,7 @@ def test_a_value_that_the_column_would_change_or_refuse_is_rejected(
 @pytest.mark.parametrize(
     ("declared", "kind"),
     [
-        ("integer", pa.float64()), ("integer", pa.decimal128(5, 2)), ("numeric(5,2)", pa.float64()),
+        ("integer", pa.float64()), ("integer", pa.decimal128(5, 2)), ("numeric(5,2)", pa.float64()), ("numeric(5,2)", pa.string()),
         ("real", pa.float64()), ("date", pa.timestamp("us")), ("timestamp", pa.timestamp("us", "UTC")),
         ("boolean", pa.int8()), ("bytea", pa.string()), ("text", pa.binary()), ("integer[]", pa.list_(pa.string())),
         ("text", pa.duration("us")), ("jsonb", pa.date32()), ("numeric(4,1)[]", pa.string()), ("integer", pa.timestamp("s")),
