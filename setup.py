@@ -13,6 +13,8 @@ ROOMS = ["pipelines", "transforms", "adapters", "repository", "agent", "cli"]
 TEST = [
     "aiosmtpd>=1.4.6",
     "confluent-kafka>=2.12",
+    "datasette>=0.65",
+    "fastapi>=0.121",
     "hypothesis>=6.150",
     "hypothesis-jsonschema>=0.23",
     "flask>=3",
@@ -23,6 +25,8 @@ TEST = [
     "pytest>=9",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
+    "trustme>=1.2",
+    "uvicorn>=0.40",
 ]
 
 setup(
@@ -40,9 +44,11 @@ setup(
     install_requires=[
         "alembic>=1.18",
         "apache-beam>=2.70",
+        "aiohttp>=3.12",
         "asyncpg>=0.30",
         "duckdb>=1.5",
         "great-expectations>=1.9",
+        "jmespath>=1.0.1",
         "pandas>=2.2",
         "psycopg[binary]>=3.2.4",
         "pyarrow>=22",
@@ -66,6 +72,7 @@ setup(
             "setuptools>=80",
             "towncrier>=25.8",
             "types-PyYAML>=6",
+            "types-jmespath>=1.0",
             "uv>=0.9",
         ],
     },

@@ -47,3 +47,35 @@ def reach(
         show.document({"connection": name, "environment": environment, "found": found})
     else:
         typer.echo(f"{name}: {found}")
+
+
+@app.command("discover")
+def discover(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The connection's name.")],
+    environment: EnvironmentName = "local",
+    as_json: Json = False,
+) -> None:
+    """Lists what the system has to read or write, such as its tables or endpoints, with their columns."""
+    from adapters.file.types import duckdb_name
+    from pipelines.environment import Connection
+    from pipelines.environmentfile import load_environment
+    from pipelines.scope import Scope
+
+    project = here()
+    scope = Scope(project.folder, load_environment(project.folder, environment))
+    found = scope.connection(name, Connection).discover(scope)
+    rows = [
+        {
+            "name": each.name,
+            "kind": each.kind,
+            "columns": None if each.columns is None else {field.name: duckdb_name(field.type) for field in each.columns},
+            "note": each.note,
+        }
+        for each in found
+    ]
+    if as_json:
+        show.document(rows)
+        return
+    columns = [", ".join(f"{column} {kind}" for column, kind in (row["columns"] or {}).items()) for row in rows]
+    texts = [[str(row["name"]), str(row["kind"]), text] for row, text in zip(rows, columns, strict=True)]
+    show.table(["name", "kind", "columns"], texts)

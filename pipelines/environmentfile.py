@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import registry
-from pipelines.environment import Connection, Environment, Runner
+from pipelines.environment import Connection, Environment, Reach, Runner
 from pipelines.errors import Invalid, Problem
 from pipelines.flowfile import FLOW_NAME, NODE_NAME, VALUE_NAME, named_like, read_text
 from pipelines.language import yamltext
@@ -15,7 +15,7 @@ from pipelines.language.modelproblems import Place, checked, close
 
 FOLDER = "environments"
 LOCAL = "local"
-FIELDS = ("environment", "runner", "connections", "variables")
+FIELDS = ("environment", "runner", "connections", "variables", "private_addresses")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -70,10 +70,18 @@ def parse_environment(text: str, path: str = "") -> Environment:
     problems += wrong
     connections = _connections(tree, place, problems)
     variables = _variables(tree, place, problems)
+    given = {name: tree[name] for name in Reach.model_fields if name in tree}
+    reach, unreachable = checked(Reach, given, place.inside(who="environment"))
+    problems += unreachable
     if problems:
         raise Invalid(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     return Environment.model_construct(
-        name=name, runner=runner, connections=connections, variables=variables, _fields_set=set(tree)
+        name=name,
+        runner=runner,
+        connections=connections,
+        variables=variables,
+        private_addresses=reach.private_addresses if reach else False,
+        _fields_set=set(tree),
     )
 
 

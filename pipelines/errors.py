@@ -63,6 +63,11 @@ class Unavailable(FlowError):
 
     exit_code = 3
 
+    def __init__(self, what: str = "", *, asked_again: bool = False) -> None:
+        super().__init__(what)
+        self.asked_again = asked_again
+        """Whether it has been asked as often as its connection says: nobody need ask again in this run."""
+
 
 class Failed(FlowError):
     """The run stopped by its own rules: too many rejects, a ledger that does not balance."""

@@ -15,7 +15,7 @@ from pipelines.entering import enter
 from pipelines.errors import Bug, Cancelled, Failed
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
-from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Wide, Writer
+from pipelines.node import Interrupted, Outcome, Piece, Post, Rejects, Step, Transform, Wide, Writer
 from pipelines.plan import Station
 from pipelines.reading import read_split
 from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
@@ -120,10 +120,17 @@ class Program:
         counts.batches += 1
         if self.job.gathering is not None:
             self.job.gathering.take(station.name, "in", without_ids(batch))
-        started = time.perf_counter()
-        outcome = opened.call(batch, node, port)
-        counts.seconds += time.perf_counter() - started
-        self.apply(station, batch, outcome)
+        for some in _cut(batch, opened.most_rows):
+            self.job.watch.stop.heed()
+            started = time.perf_counter()
+            try:
+                outcome = opened.call(some, node, port)
+            except Interrupted as fault:
+                self._keep(station, some, fault.outcome)
+                raise fault.why from fault
+            finally:
+                counts.seconds += time.perf_counter() - started
+            self.apply(station, some, outcome)
 
     def apply(self, station: Station, batch: pa.RecordBatch, outcome: Outcome) -> None:
         """Counts, logs and pushes on what became of a batch that had row ids."""
@@ -139,6 +146,15 @@ class Program:
             self.emit(station, port, with_ids(piece.batch, chosen))
         if outcome.rejects is not None and len(outcome.rejects.codes):
             self.reject(station, batch.take(outcome.rejects.rows), outcome.rejects)
+
+    def _keep(self, station: Station, batch: pa.RecordBatch, outcome: Outcome) -> None:
+        """Logs what a target had taken and refused before it went away; nothing of it goes on."""
+        piece, rejects = outcome.out.get("out"), outcome.rejects
+        if piece is not None and piece.batch.num_rows:
+            self._deliver(station, outcome, ids_of(batch) if piece.rows is None else ids_of(batch).take(piece.rows))
+        if rejects is not None and len(rejects.codes):
+            self.facts.ledger.of(station.name).rejected += len(rejects.codes)
+            self._tap.rejects(station.name, batch.take(rejects.rows), rejects, 1)
 
     def emit(self, station: Station, port: str, batch: pa.RecordBatch) -> None:
         """Lets a batch leave by a named port: counted, kept for the data log, pushed to whoever takes from there."""
@@ -249,6 +265,7 @@ class Opened:
         self._station = station
         self._tap = tap
         config = station.spec.config
+        self.most_rows = config.most_rows if isinstance(config, Post) and not job.is_dry else None
         self.meets_by_place = isinstance(config, Transform) and config.meets_by_place()
         if isinstance(config, Transform):
             self.step = config.open(station.schema, job.scope, sandbox)
@@ -282,6 +299,15 @@ class Opened:
 
     def _retried(self, attempt: int, fault: Exception) -> None:
         self._tap.transaction(self._station.name, "retry", attempt=attempt, error=str(fault))
+
+
+def _cut(batch: pa.RecordBatch, most_rows: int | None) -> Iterator[pa.RecordBatch]:
+    """The batch in pieces of at most so many rows."""
+    if most_rows is None or batch.num_rows <= most_rows:
+        yield batch
+        return
+    for start in range(0, batch.num_rows, most_rows):
+        yield batch.slice(start, most_rows)
 
 
 def passes(batch: pa.RecordBatch) -> Outcome:

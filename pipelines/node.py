@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
 
-from pipelines.errors import Invalid
+from pipelines.errors import FlowError, Invalid
 from pipelines.model import Model
 
 if TYPE_CHECKING:
@@ -293,11 +293,28 @@ class Part:
     bytes: int = 0
 
 
+class Interrupted(Exception):
+    """A direct post cannot go on in the middle of a batch: the run ends with the fault `why`.
+
+    `outcome` tells what had become of the records sent before: their receipts and rejects are kept.
+    """
+
+    def __init__(self, why: FlowError, outcome: Outcome) -> None:
+        super().__init__(str(why))
+        self.why = why
+        self.outcome = outcome
+
+
 class Writer(Protocol):
     """A post opened for one worker thread."""
 
     def put(self, batch: pa.RecordBatch) -> Outcome:
-        """Takes a batch: delivers it (a direct post) or stages it; rows the target can't take are rejected."""
+        """Takes a batch: delivers it (a direct post) or stages it; rows the target can't take are rejected.
+
+        Raises:
+            Unavailable: nothing of the batch was taken; it is put again as the node's `retry` says.
+            Interrupted: some of it may have been taken, and nothing more can be.
+        """
 
     def close(self) -> Sequence[Part]:
         """Ends the writing and names what was staged."""
@@ -349,6 +366,8 @@ class Post(Node):
 
     staged: ClassVar[bool] = True
     """Whether nothing shows before `publish` (files, databases in one transaction), or `put` delivers at once (HTTP)."""
+    most_rows: ClassVar[int | None] = None
+    """So many records `put` gets at once; None: a whole batch. Between two calls a run can be stopped."""
     keeps_ids: ClassVar[bool] = False
     """Whether `put` gets batches with their row-id column, because `settle` must give them back."""
 

@@ -133,7 +133,7 @@ def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chun
         except Unavailable as fault:
             failed += 1
             given = done
-            if failed >= station.retry.attempts:
+            if failed >= station.retry.attempts or fault.asked_again:
                 raise
             tap.transaction(station.name, "retry", attempt=failed, error=str(fault))
             job.watch.stop.wait(station.retry.pause_seconds(failed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from pipelines.errors import Unavailable
 from pipelines.flow import Retry
@@ -23,10 +23,15 @@ def attempts(policy: Retry, stop: Stop, told: Callable[[int, Exception], None]) 
             told(state.attempt_number, fault)
 
     return Retrying(
-        retry=retry_if_exception_type(Unavailable),
+        retry=retry_if_exception(may_work_later),
         stop=stop_after_attempt(policy.attempts),
         wait=lambda state: policy.pause_seconds(state.attempt_number),
         sleep=stop.wait,
         before_sleep=tell,
         reraise=True,
     )
+
+
+def may_work_later(fault: BaseException) -> bool:
+    """Whether to ask again: the system is away, and whoever asked has not done so already."""
+    return isinstance(fault, Unavailable) and not fault.asked_again

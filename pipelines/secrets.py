@@ -34,6 +34,19 @@ def find(name: str, project: Path) -> str | None:
     return file.read_text(encoding="utf-8").rstrip("\n") if file.is_file() else None
 
 
+def keep(name: str, value: str, project: Path) -> bool:
+    """Keeps a new value where the secret's old one came from, if that is a file; whether it is."""
+    named = os.environ.get(f"{name}_FILE")
+    file = Path(named) if named else project / FOLDER / name
+    if name in os.environ or not file.is_file():
+        return False
+    fresh = file.with_name(f".{file.name}.new")
+    fresh.touch(0o600)
+    fresh.write_text(value, encoding="utf-8")
+    fresh.replace(file)
+    return True
+
+
 def where(name: str) -> str:
     """Where a secret's value may be put, for messages."""
     return f"set the environment variable {name}, or {name}_FILE to a file, or write it to {FOLDER / name}"

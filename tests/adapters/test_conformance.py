@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import duckdb
 import pytest
 
 from adapters import duckdb as warehouse
-from adapters import file, postgres, sqlite
+from adapters import file, http, postgres, sqlite
 from adapters.postgres import snapshots
 from pipelines.conformance import GetConformance, PostConformance
 from pipelines.conformance.examples import Records
@@ -22,6 +23,7 @@ from pipelines.environment import Connection, Environment
 from pipelines.node import Example, Node
 from pipelines.scope import Scope
 from tests.parts.postgres import Server, schema_of
+from tests.parts.shop_api import Shop, made_order, serving
 
 ORDERS = "CREATE TABLE orders (order_no VARCHAR PRIMARY KEY, country VARCHAR, total DOUBLE, updated_at BIGINT)"
 ROWS: list[dict[str, Any]] = [
@@ -196,6 +198,53 @@ class TestFilePost(PostConformance):
         return [row for each in written for row in fetched(f"FROM read_parquet('{each}', hive_partitioning = true)")]
 
 
+class OverHttp(NodeConformance):
+    """Orders at an API of the tests' own."""
+
+    @pytest.fixture(autouse=True)
+    def _shops(self) -> Iterator[None]:
+        self.opened = ExitStack()
+        self.shops: dict[Path, Shop] = {}
+        with self.opened:
+            yield
+            http.loop.run(http.client.close_all())
+
+    def prepare(self, project: Path, example: Example) -> Scope:
+        scope = NodeConformance.prepare(self, project, example)
+        self.shops[project] = shop = self.opened.enter_context(serving(3))
+        settings = {"retry": http.connection.Retry(attempts=2, first_seconds=0.001)}
+        connection = http.Connection(adapter="http", url=shop.url, **settings)
+        return replace(scope, environment=Environment(connections=dict.fromkeys(("shop", "erp"), connection)))
+
+
+class TestHttpGet(OverHttp, GetConformance):
+    node = http.Get
+
+    def samples(self) -> Sequence[Example]:
+        paged, changed = self.node.examples
+        wanted = {"id": "BIGINT", "total": "DECIMAL(9,2)", "updated_at": "TIMESTAMPTZ"}
+        orders = [{name: order[name] for name in wanted} for order in map(made_order, (1, 2, 3))]
+        paging = {**paged.config["paging"], "parameter": "page_no", "total": "meta.total"}
+        return (
+            Example(config={**paged.config, "columns": wanted, "paging": paging}, gives={"out": orders}),
+            Example(config={**changed.config, "columns": wanted}, gives={"out": orders}),
+        )
+
+    def grow(self, scope: Scope, example: Example) -> Records | None:
+        if "cursor" not in example.config:
+            return None
+        order = made_order(4)
+        self.shops[scope.project].orders.append(order)
+        return [{name: order[name] for name in example.config["columns"]}]
+
+
+class TestHttpPost(OverHttp, PostConformance):
+    node = http.Post
+
+    def delivered(self, scope: Scope, example: Example) -> Records:
+        return [{name: order[name] for name in ("order_no", "total")} for order in self.shops[scope.project].taken.values()]
+
+
 def fetched(query: str) -> list[dict[str, Any]]:
     connection = duckdb.connect()
     found = connection.execute(query)
@@ -207,7 +256,7 @@ def fetched(query: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     "node",
-    [file.Get, file.Post, sqlite.Get, sqlite.Post, warehouse.Get, warehouse.Post, postgres.Get, postgres.Post],
+    [file.Get, file.Post, sqlite.Get, sqlite.Post, warehouse.Get, warehouse.Post, postgres.Get, postgres.Post, http.Get, http.Post],
 )
 def test_what_an_adapter_gives_is_documented_by_examples(node: type[Node]) -> None:
     assert node.examples
