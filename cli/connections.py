@@ -68,7 +68,9 @@ def discover(
         {
             "name": each.name,
             "kind": each.kind,
-            "columns": None if each.columns is None else {field.name: duckdb_name(field.type) for field in each.columns},
+            "columns": None
+            if each.columns is None
+            else {field.name: duckdb_name(field.type) for field in each.columns},
             "note": each.note,
         }
         for each in found

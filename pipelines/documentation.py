@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from pipelines.node import Example, Get, Node, Post, Start
 from pipelines.registry import connection_type
 
+SECRET = "Secret"
+
 
 def first_sentence(kind: type[BaseModel]) -> str:
     """What a type does, in one sentence."""
@@ -44,12 +46,43 @@ def _fields(schema: Mapping[str, Any]) -> Iterator[str]:
         examples = field.get("examples")
         if examples:
             yield "For example " + ", ".join(f"`{name}: {_yaml(example)}`" for example in examples) + "."
+        inner = "\n".join(_inner(field, schema, 0))
+        if inner:
+            yield inner
     if not schema.get("properties"):
         yield "It has none of its own."
 
 
+def _inner(field: Mapping[str, Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """The fields of the mappings that a field holds, as a list; those in them further in."""
+    for model in _models(field, schema):
+        required = set(model.get("required", ()))
+        for name, inner in model["properties"].items():
+            default = inner.get("default")
+            told = "required" if name in required else "" if default in (None, "") else f"default `{_yaml(default)}`"
+            if isinstance(default, Mapping):
+                told = ""
+            kind = ", ".join(filter(None, (_kind(inner, schema), told)))
+            text = " ".join(str(inner.get("description", "")).split())
+            yield f"{'  ' * depth}- `{name}`: {kind}. {text}".rstrip()
+            yield from _inner(inner, schema, depth + 1)
+
+
+def _models(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The models that a field holds; a secret is written in one way everywhere, so its only field is not told."""
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[-1]
+        model = schema["$defs"][name]
+        if name != SECRET and "properties" in model:
+            yield model
+    for inner in (*field.get("anyOf", ()), *field.get("oneOf", ()), *filter(None, [field.get("items")])):
+        yield from _models(inner, schema)
+
+
 def _kind(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """A field's type in words."""
+    if "$ref" in field and field["$ref"].endswith(f"/{SECRET}"):
+        return "`{secret: NAME}`"
     if "$ref" in field:
         return _kind(schema["$defs"][field["$ref"].rsplit("/", 1)[-1]], schema)
     if "anyOf" in field or "oneOf" in field:

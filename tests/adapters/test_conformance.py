@@ -242,7 +242,9 @@ class TestHttpPost(OverHttp, PostConformance):
     node = http.Post
 
     def delivered(self, scope: Scope, example: Example) -> Records:
-        return [{name: order[name] for name in ("order_no", "total")} for order in self.shops[scope.project].taken.values()]
+        return [
+            {name: order[name] for name in ("order_no", "total")} for order in self.shops[scope.project].taken.values()
+        ]
 
 
 def fetched(query: str) -> list[dict[str, Any]]:
@@ -256,7 +258,18 @@ def fetched(query: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     "node",
-    [file.Get, file.Post, sqlite.Get, sqlite.Post, warehouse.Get, warehouse.Post, postgres.Get, postgres.Post, http.Get, http.Post],
+    [
+        file.Get,
+        file.Post,
+        sqlite.Get,
+        sqlite.Post,
+        warehouse.Get,
+        warehouse.Post,
+        postgres.Get,
+        postgres.Post,
+        http.Get,
+        http.Post,
+    ],
 )
 def test_what_an_adapter_gives_is_documented_by_examples(node: type[Node]) -> None:
     assert node.examples

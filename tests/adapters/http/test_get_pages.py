@@ -67,7 +67,9 @@ def test_an_api_that_gives_smaller_pages_than_asked_for_loses_no_record(desk: De
 
 def test_an_api_that_ignores_the_page_asked_for_is_noticed(desk: Desk) -> None:
     with pytest.raises(Invalid, match="hold the same records"):
-        desk.read(path="/orders", records="items", paging={"by": "page", "parameter": "seite"}, columns={"id": "BIGINT"})
+        desk.read(
+            path="/orders", records="items", paging={"by": "page", "parameter": "seite"}, columns={"id": "BIGINT"}
+        )
 
 
 def test_a_next_address_that_was_read_before_is_noticed(desk: Desk, shop: Shop) -> None:

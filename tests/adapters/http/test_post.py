@@ -188,7 +188,9 @@ def test_a_record_that_goes_on_failing_while_others_arrive_is_rejected(desk: Des
     assert "boom" in outcome.rejects.messages[0]
 
 
-def test_where_nothing_is_answered_any_more_the_run_ends_and_tells_what_was_delivered(shop: Shop, tmp_path: Any) -> None:
+def test_where_nothing_is_answered_any_more_the_run_ends_and_tells_what_was_delivered(
+    shop: Shop, tmp_path: Any
+) -> None:
     desk = Desk(tmp_path, shop.url, limit={"concurrent": 1})
     shop.script("/orders", *[answer(201, '{"id": "a"}')] * 2, *[hang_up] * 99)
 

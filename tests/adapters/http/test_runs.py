@@ -80,8 +80,8 @@ def test_receipts_of_what_was_delivered_before_the_api_went_away_are_kept(shop: 
 
     assert report["status"] == "failed"
     assert "hung up without an answer" in json.dumps(report)
-    found = lake.rows(one.lake, "SELECT key, target_id FROM deliveries ORDER BY key")
-    assert found == [{"key": f"W{number}", "target_id": "a"} for number in (1, 2, 3)]
+    found = lake.rows(one.lake, "SELECT key, id FROM deliveries ORDER BY key")
+    assert found == [{"key": f"W{number}", "id": "a"} for number in (1, 2, 3)]
     assert not (tmp_path / "ids.csv").exists()
 
 
