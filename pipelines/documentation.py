@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pipelines.node import Example, Get, Node, Post, Start
 from pipelines.registry import connection_type
 
-SECRET = "Secret"
+NAMED = "Secret"
+"""The model of a value that is only ever named."""
 
 
 def first_sentence(kind: type[BaseModel]) -> str:
@@ -73,7 +74,7 @@ def _models(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Map
     if "$ref" in field:
         name = field["$ref"].rsplit("/", 1)[-1]
         model = schema["$defs"][name]
-        if name != SECRET and "properties" in model:
+        if name != NAMED and "properties" in model:
             yield model
     for inner in (*field.get("anyOf", ()), *field.get("oneOf", ()), *filter(None, [field.get("items")])):
         yield from _models(inner, schema)
@@ -81,7 +82,7 @@ def _models(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Map
 
 def _kind(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """A field's type in words."""
-    if "$ref" in field and field["$ref"].endswith(f"/{SECRET}"):
+    if "$ref" in field and field["$ref"].endswith(f"/{NAMED}"):
         return "`{secret: NAME}`"
     if "$ref" in field:
         return _kind(schema["$defs"][field["$ref"].rsplit("/", 1)[-1]], schema)
