@@ -64,20 +64,15 @@ def discover(
     project = here()
     scope = Scope(project.folder, load_environment(project.folder, environment))
     found = scope.connection(name, Connection).discover(scope)
-    rows = [
-        {
-            "name": each.name,
-            "kind": each.kind,
-            "columns": None
-            if each.columns is None
-            else {field.name: duckdb_name(field.type) for field in each.columns},
-            "note": each.note,
-        }
-        for each in found
-    ]
     if as_json:
-        show.document(rows)
+        columns = [each.columns and {field.name: duckdb_name(field.type) for field in each.columns} for each in found]
+        show.document(
+            [
+                {"name": each.name, "kind": each.kind, "columns": some, "note": each.note}
+                for each, some in zip(found, columns, strict=True)
+            ]
+        )
         return
-    columns = [", ".join(f"{column} {kind}" for column, kind in (row["columns"] or {}).items()) for row in rows]
-    texts = [[str(row["name"]), str(row["kind"]), text] for row, text in zip(rows, columns, strict=True)]
-    show.table(["name", "kind", "columns"], texts)
+    texts = [", ".join(f"{field.name} {duckdb_name(field.type)}" for field in each.columns or ()) for each in found]
+    rows = [[each.name, each.kind, text] for each, text in zip(found, texts, strict=True)]
+    show.table(["name", "kind", "columns"], rows)
