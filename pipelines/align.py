@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.errors import Invalid
 
@@ -56,7 +57,22 @@ def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     if index < 0:
         return pa.nulls(batch.num_rows, field.type)
     column = batch.column(index)
-    return column if column.type.equals(field.type) else column.cast(field.type)
+    return column if column.type.equals(field.type) else _cast(column, field.type)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values in another type; also such as differ in how they are laid out, for which Arrow has no cast."""
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
+    if pa.types.is_run_end_encoded(kind):
+        return pc.run_end_encode(_cast(column, kind.value_type), kind.run_end_type)
+    if not pa.types.is_dictionary(kind):
+        return column.cast(kind)
+    values = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    encoded = values.cast(kind.value_type).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(
+        encoded.indices.cast(kind.index_type), encoded.dictionary, ordered=kind.ordered
+    )
 
 
 def _common(one: pa.Field, other: pa.Field) -> pa.Field:

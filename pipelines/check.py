@@ -25,9 +25,10 @@ from pipelines.language.flowlinks import faults, inputs_of, live, order, ports_o
 from pipelines.language.modelproblems import Place, close
 from pipelines.language.wholeflow import RULES, Whole
 from pipelines.language.yamltext import At, Text
-from pipelines.node import MALFORMED, Get, Schemas, Transform
+from pipelines.node import MALFORMED, Get, Schemas, Transform, Wide
 from pipelines.records import rejected_schema
 from pipelines.scope import Scope
+from pipelines.sql.carried import uncarried
 from pipelines.sql.sandbox import Sandbox
 
 
@@ -177,6 +178,8 @@ class _Checking:
         def report(at: At, what: str, fix: str = "", *, warning: bool = False) -> None:
             self.report(spec, at, what, fix, warning)
 
+        if isinstance(spec.config, Wide) and self.is_uncarried(spec, inputs):
+            return {}
         try:
             return spec.config.check(inputs, scope, report)
         except Invalid as fault:
@@ -186,6 +189,15 @@ class _Checking:
             self.unavailable.append(fault)
             self.report(spec, (), f"its columns cannot be looked up now: {fault}", warning=True)
         return {}
+
+    def is_uncarried(self, spec: NodeSpec, inputs: Schemas) -> bool:
+        """Whether a wide node would take columns that DuckDB does not give back as they were; each is reported."""
+        columns = [field for schema in inputs.values() if schema is not None for field in schema]
+        wrong = {field.name: field.type for field in columns if uncarried(field.type)}
+        for name, kind in wrong.items():
+            fix = "leave it out, or make it a number or text where it is read"
+            self.report(spec, ("from",), f"column {name!r} is {kind}, which this node cannot keep as it is", fix)
+        return bool(wrong)
 
     def columns_are_known(self, spec: NodeSpec, inputs: Schemas, given: Schemas) -> None:
         """A run needs the columns of every port: what gives them first must be able to tell them."""

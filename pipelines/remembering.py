@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.align import align
 from pipelines.facts import Plain
+from pipelines.sql.carried import plain_type
 from pipelines.sql.literals import name_of
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
@@ -72,11 +74,19 @@ class KeyWriter:
         if not self._rows:
             return
         keys = pa.Table.from_batches(self._held).combine_chunks().to_batches()[0]
+        told = key_of(keys.schema, self._key)
+        keys = align(keys, pa.schema([field.with_type(_kept(field.type)) for field in keys.schema]))
         self._held, self._rows = [], 0
         path = self._folder / f"{uuid.uuid4().hex}.parquet"
         dated = keys.append_column(AT, pa.repeat(pa.scalar(self._at, INSTANT), keys.num_rows))
         write_keys(path, bucketed(dated, self._key, self._sandbox), self._sandbox)
-        self._written.append({"path": str(path), "rows": keys.num_rows, "key": key_of(keys.schema, self._key)})
+        self._written.append({"path": str(path), "rows": keys.num_rows, "key": told})
+
+
+def _kept(kind: pa.DataType) -> pa.DataType:
+    """The type in which Parquet keeps values: pyarrow does not read a null back among lists of a fixed size."""
+    kind = plain_type(kind)
+    return pa.list_(kind.value_type) if pa.types.is_fixed_size_list(kind) else kind
 
 
 def key_of(schema: pa.Schema, key: Sequence[str]) -> list[list[str]]:

@@ -17,6 +17,7 @@ from pipelines.node import Wide
 from pipelines.plan import Station
 from pipelines.records import ROW_ID
 from pipelines.remembering import CAME, keep_unseen
+from pipelines.sql.carried import plain_schema
 from pipelines.sql.literals import name_of
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
@@ -36,7 +37,8 @@ def relation_of(name: str) -> str:
 
 
 def with_row_id(schema: pa.Schema) -> pa.Schema:
-    return schema.append(pa.field(ROW_ID, pa.int64(), nullable=False))
+    """The columns as they are spilled and worked, and the row id."""
+    return plain_schema(schema).append(pa.field(ROW_ID, pa.int64(), nullable=False))
 
 
 class Intake:
@@ -68,7 +70,11 @@ class _Port:
         by = config.partition_by(name, station.named_inputs)
         self._node, self._name, self._job = station.name, name, job
         self._schema = with_row_id(schema)
-        self._numbers = sandbox.prepare(f"(hash({', '.join(by)}) % {PARTITIONS})::TINYINT AS p", schema) if by else None
+        self._numbers = (
+            sandbox.prepare(f"(hash({', '.join(by)}) % {PARTITIONS})::TINYINT AS p", plain_schema(schema))
+            if by
+            else None
+        )
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = self._held_rows = 0
         self._spills: dict[int, SpillWriter] = {}
@@ -174,7 +180,7 @@ def work(job: Job, station: Station, split: Plain, sandbox: Sandbox) -> tuple[in
 
 
 def _given(bench: Workbench, query: str, job: Job, station: Station, config: Wide) -> Iterator[pa.RecordBatch]:
-    schema = with_row_id(station.outputs["out"])
+    schema = station.outputs["out"].append(pa.field(ROW_ID, pa.int64(), nullable=False))
     untell = job.watch.stop.tell(bench.interrupt)
     try:
         for batch in bench.batches(query, job.plan.batch_rows, keeps_order=config.keeps_order):

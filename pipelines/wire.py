@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipelines.align import align
+from pipelines.sql.carried import plain_schema
+
 
 def encode(batch: pa.RecordBatch) -> bytes:
     """One batch, with its schema, as an Arrow IPC stream; of a slice only its own rows are written."""
@@ -31,6 +34,7 @@ class SpillWriter:
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
+        batch = align(batch, plain_schema(batch.schema))
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pa.ipc.new_file(str(self.path), batch.schema)
