@@ -154,8 +154,8 @@ def keep_unseen(bench: Workbench, relation: str, key: Sequence[str], memory: Mem
     """Makes of the relation `CAME` one called `relation`, without the records whose key is remembered."""
     names = ", ".join(map(name_of, key))
     same = " AND ".join(f"a.{name} IS NOT DISTINCT FROM b.{name}" for name in map(name_of, key))
-    bench.run(f"CREATE TEMP TABLE {KEYS} AS SELECT DISTINCT {names} FROM {CAME}")
-    bench.run(f"CREATE TEMP TABLE {SEEN} AS SELECT * FROM {KEYS} LIMIT 0")
+    bench.run(f"CREATE OR REPLACE TEMP TABLE {KEYS} AS SELECT DISTINCT {names} FROM {CAME}")
+    bench.run(f"CREATE OR REPLACE TEMP TABLE {SEEN} AS SELECT * FROM {KEYS} LIMIT 0")
     found = bench.rows(f"SELECT DISTINCT hash({names}) % {BUCKETS} FROM {KEYS}")
     buckets, now = {int(str(bucket)) for (bucket,) in found}, witness(sandbox)
     for path in memory.files if buckets else ():
@@ -163,6 +163,6 @@ def keep_unseen(bench: Workbench, relation: str, key: Sequence[str], memory: Mem
             bench.lend(STRETCH, table)
             bench.run(f"INSERT INTO {SEEN} SELECT a.* FROM {KEYS} a SEMI JOIN {STRETCH} b ON {same}")
     bench.run(
-        f"CREATE TEMP VIEW {name_of(relation)} AS SELECT a.* FROM {CAME} a ANTI JOIN {SEEN} b ON {same}; "
+        f"CREATE OR REPLACE TEMP VIEW {name_of(relation)} AS SELECT a.* FROM {CAME} a ANTI JOIN {SEEN} b ON {same}; "
         f"DROP TABLE {KEYS}"
     )
