@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,6 +71,8 @@ class Backtest:
     """Nodes or ports to compare; none: the posts."""
     key: Sequence[str] = ()
     examples: int = 20
+    values: Mapping[str, object] = field(default_factory=dict)
+    """Parameters with another value than in the runs."""
 
 
 class Captured(Get):
@@ -165,7 +167,7 @@ def _tried(asked: Backtest, kept: Kept, before: Report, folder: Path) -> Report:
     names = load(flow_path(asked.project, asked.flow)).parameters
     known = {name: value for name, value in before["parameters"].items() if name in names}
     moment = datetime.fromisoformat(before.get("now") or before["started"])
-    prepared = prepare(Request(asked.project, asked.flow, before["environment"], known), moment)
+    prepared = prepare(Request(asked.project, asked.flow, before["environment"], {**known, **asked.values}), moment)
     notes: list[str] = []
     captured = {get.name: _captured(kept, before, get, folder, notes) for get in prepared.plan.gets()}
     is_part = any(rows < before["nodes"][name]["out"]["out"] for name, (_, rows) in captured.items())
@@ -180,7 +182,7 @@ def _tried(asked: Backtest, kept: Kept, before: Report, folder: Path) -> Report:
     job = replace(job, memories=known)
     after = _run(job)
     only = _row_ids([path for path, _ in captured.values()], folder) if is_part else None
-    sides = Sides(Side(asked.project.lake, before["run"], only), Side(folder / "lake", after["run"]))
+    sides = Sides(Side(asked.project.lake, before["run"], only), Side(folder / "lake", after["run"]), same_ids=True)
     made = compared(sides, before, after, asked.places, asked.key, asked.examples)
     nodes = _counts(made["nodes"], prepared.plan)
     return {

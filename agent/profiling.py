@@ -44,7 +44,8 @@ def profile_of(project: Project, flow: str, place: str, run: str | None = None) 
 def _profile(project: Project, report: dict[str, Any], place: str) -> Found:
     rows, columns = profile(project.lake, report["run"], place)
     node, _, port = place.rpartition(".")
-    left = report["nodes"].get(node, {}).get("out", {}).get(port, rows)
+    counts = report["nodes"].get(node, {})
+    left = counts.get("rejected", rows) if port == "rejected" else counts.get("out", {}).get(port, rows)
     return {
         "flow": report["flow"],
         "run": report["run"],

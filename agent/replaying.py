@@ -145,7 +145,7 @@ def _rejects(asked: Replay, kept: Kept, runs: Sequence[str]) -> Iterator[tuple[s
         for table in tables:
             yield run, node, table
     if refused and len(refused) == len(places):
-        raise refused[-1]
+        raise Invalid(f"--where {asked.where}: {refused[-1]}") from refused[-1]
 
 
 def _nothing(asked: Replay, before: Report, kept: Kept, seen: int) -> str:

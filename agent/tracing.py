@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.errors import Invalid
@@ -32,9 +32,9 @@ def trace(
                 raise Invalid("a row id means a record of one run; say which with --run")
             found = [Track(named["run"], named["flow"], rid)]
         else:
-            found = tracks.by_key(str(key), flow, named["run"] if named else None)
-        followed = list(_with_replays(tracks, found))[-MOST_WAYS:]
-        ways = [_way(tracks, track, catalogue) for track in followed]
+            found = tracks.by_key(str(key), flow, named["run"] if named else None, MOST_WAYS)
+        followed = _with_replays(tracks, found)[-MOST_WAYS:]
+        ways = [_way(track, steps, catalogue) for track, steps in tracks.steps(followed).items()]
     finally:
         catalogue.close()
     ways = sorted((way for way in ways if way["steps"]), key=lambda way: str(way["started"]))
@@ -43,23 +43,28 @@ def trace(
     return ways
 
 
-def _with_replays(tracks: Tracks, found: Sequence[Track]) -> Iterator[Track]:
+def _with_replays(tracks: Tracks, found: Sequence[Track]) -> list[Track]:
     """Each record, followed by the replays that took it up."""
-    seen: set[Track] = set()
+    later: dict[Track, list[Track]] = {}
+    asked: set[Track] = set()
+    while fresh := {*found, *(track for some in later.values() for track in some)} - asked:
+        later |= tracks.replays(fresh)
+        asked |= fresh
+    ordered: dict[Track, None] = {}
     waiting = list(found)
     while waiting:
         track = waiting.pop(0)
-        if track not in seen:
-            seen.add(track)
-            yield track
-            waiting[:0] = tracks.replays(track)
+        if track not in ordered:
+            ordered[track] = None
+            waiting[:0] = later.get(track, ())
+    return list(ordered)
 
 
-def _way(tracks: Tracks, track: Track, catalogue: Catalogue) -> Way:
+def _way(track: Track, kept: Sequence[Step], catalogue: Catalogue) -> Way:
     report = catalogue.report(track.run)
     nodes: Mapping[str, Mapping[str, Any]] = report["nodes"]
     order = {name: place for place, name in enumerate(nodes)}
-    steps = sorted(tracks.steps(track), key=lambda step: (order.get(step["node"], len(order)), _rank(step)))
+    steps = sorted(kept, key=lambda step: (order.get(step["node"], len(order)), _rank(step)))
     before: dict[str, Any] | None = None
     for step in steps:
         step["type"] = nodes.get(step["node"], {}).get("type")

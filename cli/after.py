@@ -32,6 +32,7 @@ def replay(
     """
     from agent.replaying import Replay
     from agent.replaying import replay as replay_run
+    from cli.runs import replayed
     from pipelines.job import Watch
 
     watch, project = Watch(), here()
@@ -41,8 +42,7 @@ def replay(
     if as_json:
         show.document(report)
         return exit_code(report)
-    counts = ", ".join(f"{show.counted(rows, 'record')} from {name} on" for name, rows in report["replayed"].items())
-    typer.echo(f"replay of {report['replay_of']}: {counts}")
+    typer.echo(f"replay of {report['replay_of']}: {replayed(report)}")
     for note in report["notes"]:
         typer.echo(f"  {note}")
     typer.echo()
@@ -169,6 +169,7 @@ def backtest(
     ] = None,
     key: Annotated[str | None, typer.Option(help="Columns, with `,` between, that tell records apart.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many records that differ are shown.")] = 20,
+    values: Set = None,
     as_json: Json = False,
 ) -> int:
     """Runs the flow as it is now over what the last runs had read, and compares what would have come. Nothing is sent."""
@@ -176,7 +177,7 @@ def backtest(
     from agent.backtesting import backtest as tried
     from cli.runs import diff_told
 
-    asked = Backtest(here(), flow, runs, run, node or (), key.split(",") if key else (), limit)
+    asked = Backtest(here(), flow, runs, run, node or (), key.split(",") if key else (), limit, settings(values or []))
     found = tried(asked)
     if as_json:
         show.document(found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +12,7 @@ from cli import show
 from cli.project import here
 
 app = typer.Typer(help="What ran: a list, or one run whole.")
+Status = Literal["running", "done", "done_with_rejects", "failed", "cancelled"]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
 
 
@@ -17,7 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of
 def runs(
     context: typer.Context,
     flow: Annotated[str | None, typer.Option(help="Only this flow's.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only those that ended, or stand, like this.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only those that ended, or stand, like this.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +35,8 @@ def runs(
         show.document(found)
         return
     if not found:
-        typer.echo("no run yet; start one with: processflow run FLOW")
+        asked = "".join([f" of flow {flow!r}" if flow else "", f" that is {status!r}" if status else ""])
+        typer.echo(f"no run{asked}" if asked else "no run yet; start one with: processflow run FLOW")
         return
     show.table(COLUMNS, [_row(line, catalogue.report(line["run"])) for line in found])
     for line in found:
@@ -40,26 +44,31 @@ def runs(
             typer.echo(f"{line['run']}: {line['error']}")
 
 
-COLUMNS = ("run", "flow", "status", "started", "seconds>", "delivered>", "rejected>")
+COLUMNS = ("run", "flow", "status", "started", "seconds>", "delivered>", "rejected>", "replay of")
 
 
 def _row(line: dict[str, Any], report: dict[str, Any]) -> list[object]:
     nodes = report["nodes"].values()
     counts = [sum(node[name] for node in nodes) if nodes else None for name in ("delivered", "rejected")]
     seconds = None if line["seconds"] is None else f"{line['seconds']:.2f}"
-    return [line["run"], line["flow"], line["status"].replace("_", " "), show.moment(line["started"]), seconds, *counts]
+    status = line["status"].replace("_", " ")
+    return [
+        line["run"], line["flow"], status, show.moment(line["started"]), seconds, *counts, report.get("replay_of")
+    ]  # fmt: skip
 
 
 @app.command("show")
 def show_run(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's name, or `last`.")], as_json: Json = False
 ) -> None:
-    """Shows one run: its ledger, its delivery label, its rejects by reason."""
+    """Shows one run: its ledger, its delivery label, its rejects by reason, and the replays it is linked with."""
     from cli.run import told
     from repository.catalogue import Catalogue
 
     project = here()
-    report: dict[str, Any] = Catalogue(project.catalogue_url).report(run)
+    catalogue = Catalogue(project.catalogue_url)
+    report: dict[str, Any] = catalogue.report(run)
+    report["replayed_by"] = catalogue.replays(report["run"])
     if as_json:
         show.document(report)
         return
@@ -68,8 +77,27 @@ def show_run(
     )
     for name, value in report["parameters"].items():
         typer.echo(f"  {name} = {show.value_text(value)}")
+    for line in _links(report):
+        typer.echo(line)
     typer.echo()
     told(report, project.lake)
+
+
+def _links(report: dict[str, Any]) -> Iterator[str]:
+    """What the run has to do with others, and what was said of it when it began."""
+    if report.get("replay_of"):
+        yield f"replay of {report['replay_of']}: {replayed(report)}"
+    if report.get("resumed"):
+        yield f"resumed {show.moment(report['resumed'])}, after its process was gone"
+    yield from (f"  {note}" for note in report.get("notes", ()))
+    yield from (f"replayed by {later}" for later in report["replayed_by"])
+
+
+def replayed(report: dict[str, Any]) -> str:
+    """What a replay took up."""
+    return ", ".join(
+        f"{show.counted(rows, 'record')} from {name} on" for name, rows in report.get("replayed", {}).items()
+    )
 
 
 @app.command("diff")
@@ -123,12 +151,19 @@ def _example(one: dict[str, Any]) -> list[object]:
     if one["before"] is None or one["after"] is None:
         record = one["after"] or one["before"]
         said = ", ".join(f"{name} = {show.value_text(value)}" for name, value in record.items())
-        return [one["key"], "added" if one["before"] is None else "removed", said]
+        return [_key(one["key"]), "added" if one["before"] is None else "removed", said]
     said = ", ".join(
         f"{name}: {show.value_text(one['before'][name])} → {show.value_text(one['after'][name])}"
         for name in one["fields"]
     )
-    return [one["key"], "changed", said]
+    return [_key(one["key"]), "changed", said]
+
+
+def _key(text: str) -> str | None:
+    """What tells a record apart, as people write it; where it is the whole record, that says it."""
+    if text.startswith("["):
+        return "|".join(show.value_text(value) for value in json.loads(text))
+    return None if text.startswith("{") else text.removeprefix("rid ")
 
 
 @app.command("cancel")

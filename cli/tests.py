@@ -52,8 +52,8 @@ def record_test(
         show.document(asdict(made))
         return
     typer.echo(f"{made.path}: wrote the test {made.name!r}, which passes")
-    for word, counts in (("given", made.given), ("then", made.then)):
-        told = ", ".join(f"{rows} {place}" for place, rows in counts.items())
+    for word, preposition, counts in (("given", "of", made.given), ("then", "at", made.then)):
+        told = ", ".join(f"{show.counted(rows, 'record')} {preposition} {place}" for place, rows in counts.items())
         typer.echo(f"  {word}: {told}")
     for note in made.notes:
         typer.echo(f"  {note}")

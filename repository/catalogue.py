@@ -237,6 +237,12 @@ class Catalogue:
         known = {**_line(state), "balanced": None, "delivery": {}, "nodes": {}}
         return {**known, **(state["report"] or {})}
 
+    def replays(self, run: str) -> list[str]:
+        """The runs that replayed rejects of this one, the oldest first."""
+        later = sa.select(runs.c.run).where(runs.c.report["replay_of"].as_string() == run).order_by(runs.c.run)
+        with self._store.reading() as connection:
+            return list(connection.execute(later).scalars())
+
     def forget_runs(self, names: Sequence[str]) -> int:
         """Removes ended runs from the lists; how many there were. Positions and flow versions stay."""
         gone = 0

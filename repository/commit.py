@@ -8,14 +8,18 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from repository.columns import Columns
 from repository.disk import synced, written
+from repository.keyfilter import INLINE_BYTES, KeyFilter
+from repository.keyhash import blocks_of, hashes_of
 from repository.manifest import (
     COMMITS,
     LOOSE_RUNS,
@@ -44,6 +48,9 @@ TOGETHER_PAYLOADS = 32
 """How many share a file: each row is null in the columns of all others."""
 COMPACT: dict[str, Any] = {"default": str, "ensure_ascii": False, "separators": (",", ":")}
 PLAIN_TABLES = ("deliveries", "replays", "transactions")
+KEYS, MERGED_KEYS = ".keys", ".merged.keys"
+FILTERED_KEYS = 1 << 20
+"""Of a run that keeps more keys there is no filter, and of more receipts none of theirs: it would take seconds."""
 
 Payload = tuple[str, pa.Table, Columns]
 """A payload's name, its rows with head columns, its columns."""
@@ -76,8 +83,9 @@ def _commit(root: Path, report: Mapping[str, Any], pieces: Sequence[Mapping[str,
         files += _write_payloads(place, table, _payloads(constants, table, pieces))
     for table in PLAIN_TABLES:
         files += _write_plain(place, table, constants, pieces)
+    keys = _keys(place, files)
     place.settle()
-    write(root, Commit(run, flow, tuple(files), {"runs": [run_row(report)], "nodes": node_rows(report)}))
+    write(root, Commit(run, flow, tuple(files), {"runs": [run_row(report)], "nodes": node_rows(report)}, keys))
     merge(root)
 
 
@@ -97,6 +105,16 @@ class Place:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._written.append(path)
         return path, name
+
+    def beside(self, suffix: str) -> tuple[Path, str]:
+        """The path of a file beside the run's manifest, and its name there."""
+        name = f"{COMMITS}/{self._run}{suffix}"
+        self._written.append(self._root / name)
+        return self._root / name, name
+
+    def of(self, file: File) -> Path:
+        """Where a committed file is."""
+        return self._root / file.path
 
     def clear(self, moved: set[str]) -> None:
         """Removes what a commit that did not end has written, but for the files `moved` from the staging folder."""
@@ -124,6 +142,7 @@ def merge(root: Path, most: int = LOOSE_RUNS) -> None:
         paths = loose(root)
         for path in [path for path in paths if commit_of(path.read_text("utf-8")).run in known]:
             path.unlink()  # left by a merge that was interrupted
+            path.with_suffix(KEYS).unlink(missing_ok=True)
         paths = [path for path in paths if path.exists()]
         if not paths:
             return
@@ -136,9 +155,10 @@ def merge(root: Path, most: int = LOOSE_RUNS) -> None:
             pq.write_table(reported_table(rows, columns), root / name)
             synced(root / name)
             tables[table] = name
-        write_merged(root, commits, tables)
+        write_merged(root, _filters_together(root, commits), tables)
         for path in paths:
             path.unlink()
+            path.with_suffix(KEYS).unlink(missing_ok=True)
 
 
 def reported_table(rows: Sequence[Row], columns: Mapping[str, str]) -> pa.Table:
@@ -152,6 +172,50 @@ def reported_table(rows: Sequence[Row], columns: Mapping[str, str]) -> pa.Table:
         array = pa.array(values, kinds.get(kind, pa.string()))
         arrays[name] = array.cast(pa.timestamp("us", tz="UTC")) if kind == "TIMESTAMPTZ" else array
     return pa.table(arrays)
+
+
+def _keys(place: Place, files: Sequence[File]) -> KeyFilter | None:
+    """The filter of the business keys in these files; None where there are too many to tell."""
+    others = [file for file in files if file.table in ("records", "rejects")]
+    if sum(file.rows for file in others) > FILTERED_KEYS:
+        return None
+    numbers = [hashes_of(pq.ParquetFile(place.of(file)).read(["key"])["key"]) for file in others]
+    told = _receipts([place.of(file) for file in files if file.table == "deliveries"])
+    blocks = blocks_of([*numbers, *(told or ())])
+    if len(blocks) <= INLINE_BYTES:
+        return KeyFilter(blocks, has_receipts=told is not None)
+    path, name = place.beside(KEYS)
+    path.write_bytes(blocks)
+    return KeyFilter(None, name, 0, len(blocks), told is not None)
+
+
+def _receipts(paths: Iterable[Path]) -> list[np.ndarray] | None:
+    """The hashes of the keys of receipts; None where there are too many of them."""
+    found: list[np.ndarray] = []
+    for path in paths:
+        for batch in pq.ParquetFile(path).iter_batches(columns=["keys"]):
+            found.append(hashes_of(batch.column(0).flatten()))
+            if sum(map(len, found)) > FILTERED_KEYS:
+                return None
+    return found
+
+
+def _filters_together(root: Path, commits: Sequence[Commit]) -> list[Commit]:
+    """The commits, with the filters that have files of their own in one file."""
+    target = f"{COMMITS}/{safe(commits[-1].run)}{MERGED_KEYS}"
+    found, offset = [], 0
+    with (root / target).open("wb") as file:
+        for commit in commits:
+            keys = commit.keys
+            if keys is not None and keys.inline is None:
+                blocks = keys.read(root)
+                if blocks is not None:
+                    file.write(blocks)
+                    keys = replace(keys, path=target, offset=offset, length=len(blocks))
+                    offset += len(blocks)
+            found.append(replace(commit, keys=keys))
+    synced(root / target)
+    return found
 
 
 def _payloads(constants: Mapping[str, str], table: str, pieces: Sequence[Mapping[str, Any]]) -> Iterable[Payload]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.errors import Invalid
 from repository.columns import Columns, common_columns, literal, quoted
 from repository.kept import opened, read_files
 from repository.manifest import Commit, File, read
@@ -32,7 +33,7 @@ class Difference:
 
     place: str
     key: str
-    """What tells the records apart: the columns, `business key`, or `whole record` where there is none."""
+    """What tells the records apart: the columns, `business key`, or where there is none `row id` or `whole record`."""
     before: int
     after: int
     """Records compared, of each side."""
@@ -55,7 +56,9 @@ class Difference:
 class Sides:
     """Two runs, each in a lake, opened for comparing."""
 
-    def __init__(self, before: Side, after: Side) -> None:
+    def __init__(self, before: Side, after: Side, *, same_ids: bool = False) -> None:
+        """With `same_ids` a record has the same row id on both sides, which tells those apart that have no key."""
+        self._same_ids = same_ids
         self._roots = (before.root, after.root)
         self._only = (before.only, after.only)
         self._commits = tuple(_commit(side) for side in (before, after))
@@ -80,12 +83,17 @@ class Sides:
         files = [_records(commit, place) for commit in self._commits]
         versions = [[file.payloads[place] for file in some] for some in files]
         columns = common_columns([*versions[0], *versions[1]])
+        unknown = [name for name in key if name.lower() not in {column.lower() for column, _ in columns}]
+        if unknown:
+            there = ", ".join(name for name, _ in columns) or "none"
+            raise Invalid(f"{place} has no column {unknown[0]!r} that could tell records apart; there are: {there}")
         owned = [{name.lower() for version in some for name, _ in version} for some in versions]
         shared = [name for name, _ in columns if all(name.lower() in names or not names for names in owned)]
         paths = [str(root / file.path) for root, some in zip(self._roots, files, strict=True) for file in some]
         with opened([*paths, *(str(only) for only in self._only if only is not None)]) as connection:
             for number, side in enumerate(("one", "other")):
-                found = _side(self._commits[number], self._roots[number], files[number], place, columns, key)
+                source = _source(self._commits[number], self._roots[number], files[number], place, columns)
+                found = _side(source, columns, key, same_ids=self._same_ids)
                 only = self._only[number]
                 chosen = "" if only is None else f' WHERE "__rid" IN (FROM read_parquet({literal(str(only))}))'
                 connection.execute(f"CREATE VIEW {side} AS SELECT * FROM ({found}){chosen}")
@@ -94,7 +102,8 @@ class Sides:
             rows = connection.sql(_examples(columns, shared, examples)).fetchall()
         before, after, added, removed, changed, by_key, *fields = counts
         differing = {name: count for name, count in zip(shared, fields, strict=True) if count}
-        told = ", ".join(key) if key else "business key" if by_key else "whole record"
+        without = "row id" if self._same_ids else "whole record"
+        told = ", ".join(key) if key else "business key" if by_key else without
         return Difference(
             place, told, before, after, added, removed, changed, before - removed - changed, differing,
             tuple(name for name, _ in columns if owned[0] and name.lower() not in owned[0]),
@@ -117,8 +126,8 @@ def _of(place: str) -> str:
     return f"node = {literal(node)} AND port = {literal(port)}"
 
 
-def _side(commit: Commit, root: Path, files: Sequence[File], place: str, columns: Columns, key: Sequence[str]) -> str:
-    """One side's records: their columns, what tells them apart, and which of those that share it they are."""
+def _source(commit: Commit, root: Path, files: Sequence[File], place: str, columns: Columns) -> str:
+    """One side's records: their columns, their row id and business key."""
     picked = []
     for file in files:
         values = ", ".join(payload_columns(place, file.payloads[place], columns))
@@ -127,11 +136,17 @@ def _side(commit: Commit, root: Path, files: Sequence[File], place: str, columns
     if not picked:
         nothing = ", ".join(payload_columns(place, [], columns))
         picked = [f'SELECT {nothing}, NULL::BIGINT AS "__rid", NULL::VARCHAR AS "__business" WHERE false']
+    return " UNION ALL ".join(picked)
+
+
+def _side(source: str, columns: Columns, key: Sequence[str], *, same_ids: bool) -> str:
+    """One side's records, what tells them apart, and which of those that share it they are."""
     whole = f"to_json({_struct([name for name, _ in columns])})::VARCHAR"
     own = f"to_json([{', '.join(f'{quoted(name)}::VARCHAR' for name in key)}])::VARCHAR" if key else '"__business"'
+    without = "'rid ' || \"__rid\"" if same_ids else whole
     return (
         f'SELECT *, row_number() OVER (PARTITION BY "__key" ORDER BY "__rid") AS "__number" '
-        f'FROM (SELECT *, coalesce({own}, {whole}) AS "__key" FROM ({" UNION ALL ".join(picked)}))'
+        f'FROM (SELECT *, coalesce({own}, {without}) AS "__key" FROM ({source}))'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,8 @@ class Kept:
             run: The run's id.
             node: The node that rejected them.
             where: A condition over the payload's columns and the reject's own.
-            again: Whether those that a later run took up are among them.
+            again: Whether those that a later run took up are among them, but for those that it rejected again:
+                these are the later run's.
 
         Raises:
             Invalid: the condition cannot be read or computed.
@@ -104,15 +106,18 @@ class Kept:
 
     def parts(self, run: str, place: str) -> list[tuple[list[str], Columns]]:
         """The files that hold the records of a place, and their columns: one pair for each set of columns."""
+        node, _, port = place.rpartition(".")
+        table, name = ("rejects", node) if port == "rejected" else ("records", place)
         groups: dict[str, list[File]] = {}
-        for file in self._files("records", run):
-            if place in file.payloads:
-                groups.setdefault(json.dumps(file.payloads[place]), []).append(file)
-        return [(self._paths(files), files[0].payloads[place]) for files in groups.values()]
+        for file in self._files(table, run):
+            if name in file.payloads:
+                groups.setdefault(json.dumps(file.payloads[name]), []).append(file)
+        return [(self._paths(files), files[0].payloads[name]) for files in groups.values()]
 
     def places(self, run: str) -> list[str]:
-        """The places of which a run has kept records, as `node.port`."""
-        return list(dict.fromkeys(name for file in self._files("records", run) for name in file.payloads))
+        """The places of which a run has kept records, as `node.port`; at `node.rejected` they are as the node was given them."""
+        records = dict.fromkeys(name for file in self._files("records", run) for name in file.payloads)
+        return [*records, *(f"{node}.rejected" for node in self.rejecting(run))]
 
     def records(
         self, run: str, place: str, rids: Sequence[int] | None = None, where: str = "true", most: int | None = None
@@ -138,22 +143,28 @@ class Kept:
         paths = self._paths(files)
         source = f"SELECT {', '.join(_aside(node, columns))} FROM {read_files(paths, run)} WHERE node = {literal(node)}"
         conditions = [f"({where}\n)"] if where is not None else []
-        if not again:
-            conditions.append(
-                f"{quoted(ROW_ID)} NOT IN (SELECT unnest(rids) FROM {self._replays()} "
-                f'WHERE "of" = {literal(run)} AND node = {literal(node)})'
-            )
+        later = self._paths(file for taking in self.replays_of(run) for file in self._files("rejects", taking))
+        taken = f'SELECT run, unnest(rids) AS rid FROM {self._replays()} WHERE "of" = {literal(run)} AND node = {literal(node)}'
+        if again:
+            rejected = f"SELECT run, rid FROM {read_files(later)}" if later else f"{taken} LIMIT 0"
+            taken = f"({taken}) INTERSECT ({rejected})"
+        conditions.append(f"{quoted(ROW_ID)} NOT IN (SELECT rid FROM ({taken}))")
         names = [*(name for name, _ in columns), ROW_ID]
         picked = ", ".join(map(quoted, names))
-        sql = f"SELECT {picked} FROM {SOURCE} WHERE {' AND '.join(conditions) or 'true'} ORDER BY {quoted(ROW_ID)}"
-        with opened([*paths, *self._paths(self._manifest.files("replays"))]) as connection:
+        sql = f"SELECT {picked} FROM {SOURCE} WHERE {' AND '.join(conditions)} ORDER BY {quoted(ROW_ID)}"
+        with opened([*paths, *later, *self._paths(self._manifest.files("replays"))]) as connection:
             connection.execute(f"CREATE VIEW {SOURCE} AS {source}")
             return connection.sql(sql).to_arrow_table()
 
     def _check(self, where: str) -> None:
         """A condition is one expression that names no table and opens nothing."""
-        with opened([]) as connection:
-            named = asked(connection, f"SELECT 1 FROM {SOURCE} WHERE ({where}\n)")
+        try:
+            with opened([]) as connection:
+                named = asked(connection, f"SELECT 1 FROM {SOURCE} WHERE ({where}\n)")
+        except Invalid as fault:
+            told = re.sub(r"^line \d+: ", "", str(fault))
+            told = told if ")" in where else told.replace('at or near ")"', "at its end")
+            raise Invalid(f"the condition cannot be read: {told}") from fault
         others = [name for name in (*named.tables, *named.perhaps) if name != (SOURCE,)]
         if others:
             raise Invalid(f"a condition reads the rejected records only; it names the table {'.'.join(others[0])}")

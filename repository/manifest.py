@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from pipelines.errors import Invalid
 from repository.columns import Columns
+from repository.keyfilter import KeyFilter, of_plain
 from repository.tables import REPORTED, Row
 
 COMMITS = "_commits"
@@ -50,6 +51,8 @@ class Commit:
     files: tuple[File, ...]
     rows: dict[str, list[Row]] = field(default_factory=dict)
     """Its rows of `runs` and `nodes`; empty once they are merged into Parquet."""
+    keys: KeyFilter | None = None
+    """Tells which business keys it has not kept; None: nobody knows."""
 
 
 @dataclass
@@ -74,7 +77,7 @@ def write(root: Path, commit: Commit) -> None:
     """Makes a run's files visible. Whatever happens, all of them are or none."""
     folder = root / COMMITS
     path = folder / f"{safe(commit.run)}.json"
-    text = {"run": commit.run, "flow": commit.flow, "files": [f.plain() for f in commit.files], "rows": commit.rows}
+    text = {**_plain(commit), "files": [file.plain() for file in commit.files], "rows": commit.rows}
     write_durably(path, json.dumps(text, ensure_ascii=False, separators=(",", ":"), default=str))
 
 
@@ -107,7 +110,7 @@ def commit_of(text: str) -> Commit:
     """A manifest's text as data."""
     plain = json.loads(text)
     files = tuple(File(f["table"], f["path"], f["rows"], f["payloads"]) for f in plain["files"])
-    return Commit(plain["run"], plain["flow"], files, plain["rows"])
+    return Commit(plain["run"], plain["flow"], files, plain["rows"], of_plain(plain.get("keys")))
 
 
 def merged_paths(root: Path) -> list[Path]:
@@ -125,7 +128,7 @@ def merged_of(path: Path) -> tuple[dict[str, str], list[Commit]]:
             File(f["table"], f["path"], f["rows"], {name: schemas[n] for name, n in f["payloads"].items()})
             for f in run["files"]
         )
-        commits.append(Commit(run["run"], run["flow"], files))
+        commits.append(Commit(run["run"], run["flow"], files, keys=of_plain(run.get("keys"))))
     return plain["tables"], commits
 
 
@@ -144,7 +147,7 @@ def write_merged(root: Path, commits: list[Commit], tables: dict[str, str], inst
             }
             for file in commit.files
         ]
-        runs.append({"run": commit.run, "flow": commit.flow, "files": files})
+        runs.append({**_plain(commit), "files": files})
     text = {"tables": tables, "schemas": [json.loads(schema) for schema in schemas], "runs": runs}
     path = instead_of or root / COMMITS / f"{safe(commits[-1].run)}{MERGED}"
     changed_ns = None if instead_of is None else instead_of.stat().st_mtime_ns  # tells the order of manifests
@@ -188,6 +191,10 @@ def _read(root: Path) -> Manifest:
         if commit.run not in seen:
             found.commits.append(commit)
     return found
+
+
+def _plain(commit: Commit) -> dict[str, Any]:
+    return {"run": commit.run, "flow": commit.flow, "keys": commit.keys.plain() if commit.keys else None}
 
 
 def _runs_of(path: Path) -> set[str]:

@@ -50,10 +50,12 @@ def profile(root: Path, run: str, place: str) -> tuple[int, list[Column]]:
     columns = common_columns([columns for _, columns in parts])
     paths = [path for some, _ in parts for path in some]
     node, _, port = place.rpartition(".")
+    name, where = place, f"node = {literal(node)} AND port = {literal(port)}"
+    if port == "rejected":
+        name, where = node, f"node = {literal(node)}"
     with opened(paths) as connection:
         selects = [
-            f"SELECT {', '.join(payload_columns(place, own, columns))} FROM {read_files(some, run)} "
-            f"WHERE node = {literal(node)} AND port = {literal(port)}"
+            f"SELECT {', '.join(payload_columns(name, own, columns))} FROM {read_files(some, run)} WHERE {where}"
             for some, own in parts
         ]
         connection.execute(f"CREATE TEMP TABLE records AS {' UNION ALL '.join(selects)}")

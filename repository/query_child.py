@@ -133,7 +133,8 @@ def explained(fault: Exception, connection: Any, limits: dict[str, Any]) -> str:
     missing = missing or text.partition('does not have a column named "')[2].partition('"')[0]
     if missing:
         rows = connection.execute(
-            "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal AND table_name NOT LIKE 'recent %'"
+            "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal AND table_name NOT LIKE 'recent %' "
+            "AND NOT starts_with(column_name, '__')"
         ).fetchall()
         return f'there is no column "{missing}"; {listed(missing, sorted(name for (name,) in rows))}'
     return plain_message(text)

@@ -94,7 +94,8 @@ def _tidy_manifest(root: Path, path: Path, keep: Keep, done: Tidied) -> None:
     kept = [commit for commit in commits if keep(commit.flow, commit.run)]
     done.runs_removed += len(commits) - len(kept)
     if not kept:
-        _discard(root, [*tables.values(), *(file.path for commit in commits for file in commit.files)])
+        files = [file.path for commit in commits for file in commit.files]
+        _discard(root, [*tables.values(), *_filters(commits), *files])
         path.unlink()
         return
     plan = list(_merges(root, commits, {commit.run for commit in kept}))
@@ -188,6 +189,11 @@ def _referenced(root: Path) -> set[str]:
     return files | {name for names in manifest.merged.values() for name in names}
 
 
+def _filters(commits: Sequence[Commit]) -> set[str]:
+    """The files that hold filters of their keys."""
+    return {commit.keys.path for commit in commits if commit.keys is not None and commit.keys.path}
+
+
 def _discard(root: Path, names: Collection[str]) -> None:
     """Writes down files that will not count any more, or not yet, before anything happens to them."""
     known = _garbage(root)
@@ -204,7 +210,7 @@ def _garbage(root: Path) -> dict[str, float]:
 def _purge(root: Path, grace_seconds: float, done: Tidied) -> None:
     """Removes the files that have not counted for long enough."""
     known = _garbage(root)
-    counting = _referenced(root)
+    counting = _referenced(root) | _filters(read(root).commits)
     left: dict[str, float] = {}
     for name, since in known.items():
         if name in counting:

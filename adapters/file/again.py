@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ from pipelines.scope import Scope
 if TYPE_CHECKING:
     from adapters.file.get import Get
 
+PREFIX = "processflow-again-"
+PLACE = re.compile(rf"^\S*{PREFIX}\S+ line \d+: ")
 SUFFIXES = {Csv: ".csv", JsonLines: ".jsonl"}
 
 
@@ -68,14 +71,20 @@ def _read(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want:
     if get.filename is not None and get.filename in schema.names:
         raise Invalid(f"which file a text came from is not known any more, and {get.filename!r} would hold it")
     lines = [*_header(get, suffix, scope), *texts]
-    with tempfile.TemporaryDirectory(prefix="processflow-again-") as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         path = Path(folder) / f"texts{suffix}"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         fresh = {"path": str(path), "format": suffix[1:], "encoding": "utf-8", "skip_rows": 0, "cursor": None}
         alone = get.model_copy(update={**fresh, "once": False, "split_bytes": 1 << 40})
         plan = alone.plan(scope, None, want)
         for split in plan.splits:
-            yield from alone.read(split.payload, schema, scope, want)
+            for chunk in alone.read(split.payload, schema, scope, want):
+                yield chunk if chunk.malformed is None else replace(chunk, malformed=_placeless(chunk.malformed))
+
+
+def _placeless(malformed: Malformed) -> Malformed:
+    """Without the place in our own file before each message: nobody can look there."""
+    return replace(malformed, messages=[PLACE.sub("", message) for message in malformed.messages])
 
 
 def _header(get: Get, suffix: str, scope: Scope) -> list[str]:

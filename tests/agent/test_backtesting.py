@@ -86,6 +86,25 @@ def test_the_last_runs_are_tried_each_with_its_own_parameters(tmp_path: Path) ->
     assert [counts(one["places"][0]) for one in found] == [(0, 1, 0, 19), (0, 1, 0, 9)]
 
 
+def test_another_value_of_a_parameter_can_be_tried(tmp_path: Path) -> None:
+    made = project(tmp_path, FLOW, {"orders.csv": rows(30)})
+    run_here(made, "night", least=0)
+
+    (found,) = backtest(Backtest(made, "night", values={"least": "10"}))
+
+    assert counts(found["places"][0]) == (0, 9, 0, 20)
+
+
+def test_records_without_a_key_are_told_apart_by_the_row_that_they_come_from(tmp_path: Path) -> None:
+    made = project(tmp_path, NARROW.replace("key: [id], ", ""), {"orders.csv": rows(5)})
+    run_here(made, "night")
+    change(tmp_path, ("amount * 2", "amount * 3"))
+
+    (found,) = backtest(Backtest(made, "night"))
+
+    assert [(place["key"], counts(place)) for place in found["places"]] == [("row id", (0, 0, 5, 0))]
+
+
 def test_a_sample_is_tried_as_a_sample_and_said_to_be_one(tmp_path: Path) -> None:
     made = project(tmp_path, NARROW, {"orders.csv": rows(12_000)})
     run_here(made, "night", least=9_000)

@@ -62,6 +62,15 @@ def test_without_a_key_whole_records_are_compared_and_columns_can_be_named(tmp_p
     assert (named["key"], counts(named)) == ("id", (1, 1, 1, 1))
 
 
+def test_a_key_that_no_record_has_is_told_with_the_columns_that_there_are(tmp_path: Path) -> None:
+    made, runs = two_runs(tmp_path)
+
+    with pytest.raises(
+        Invalid, match=r"has no column 'nope' that could tell records apart; there are: id, tags, total"
+    ):
+        diff(made, *runs, key=["nope"])
+
+
 def test_a_run_compared_with_itself_has_no_difference(tmp_path: Path) -> None:
     made, runs = two_runs(tmp_path)
 

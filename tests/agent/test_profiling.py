@@ -78,3 +78,13 @@ def test_the_command_tells_it_to_people_and_programs(tmp_path: Path) -> None:
     assert (told.returncode, told.stderr) == (0, "")
     assert "status  VARCHAR" in told.stdout
     assert json.loads(given.stdout)["records"] == 101
+
+
+def test_what_a_node_rejected_is_profiled_as_the_node_was_given_it(tmp_path: Path) -> None:
+    made = project(tmp_path, FLOW, {"orders.csv": "id,status,amount,day\n1,a,much,2026-01-01\n2,b,3.00,2026-01-02\n"})
+    run_here(made, "night")
+
+    found = profile_of(made, "night", "orders.rejected")
+
+    assert (found["records"], found["is_whole"]) == (1, True)
+    assert [column["top"][0]["value"] for column in found["columns"]] == ["1,a,much,2026-01-01"]

@@ -115,8 +115,8 @@ def test_a_line_that_still_is_no_record_is_rejected_again(tmp_path: Path) -> Non
     done = replay(Replay(made, run, node="orders"), drive)
 
     assert (done["status"], done["balanced"], done["nodes"]["orders"]["rejected"]) == ("done_with_rejects", True, 1)
-    assert query(made.lake, f"SELECT payload FROM rejects WHERE run = '{done['run']}'") == [
-        {"payload": {"line": "3,much,5"}}
+    assert query(made.lake, f"SELECT message, payload FROM rejects WHERE run = '{done['run']}'") == [
+        {"message": "column 'amount': 'much' is no DECIMAL(10,2)", "payload": {"line": "3,much,5"}}
     ]
 
 
@@ -148,6 +148,54 @@ def test_what_a_replay_rejects_again_is_taken_up_by_the_next_replay_of_the_run(t
         {"of": again["run"]}
     ]
     assert shop(tmp_path) == [(1, 3), (2, 4), (4, 6), (5, 7)]
+
+
+def test_what_was_rejected_several_times_is_replayed_again_only_once(tmp_path: Path) -> None:
+    made, run = night(tmp_path)
+    replay(Replay(made, run, node="priced"), drive)
+    replay(Replay(made, run, node="priced"), drive)
+    change(tmp_path, MENDED)
+
+    done = replay(Replay(made, run, node="priced", again=True), drive)
+
+    assert done["replayed"] == {"priced": 2}
+    assert shop(tmp_path) == [(1, 3), (2, 4), (4, 6), (5, 7)]
+
+
+def test_both_runs_tell_of_each_other(tmp_path: Path) -> None:
+    made, run = night(tmp_path)
+    change(tmp_path, MENDED)
+    done = replay(Replay(made, run, node="priced"), drive)
+
+    before, after = (processflow(tmp_path, "runs", "show", name).stdout for name in (run, done["run"]))
+    listed = processflow(tmp_path, "runs").stdout.splitlines()
+
+    assert f"replayed by {done['run']}" in before
+    assert f"replay of {run}: 2 records from priced on" in after
+    assert json.loads(processflow(tmp_path, "runs", "show", run, "--json").stdout)["replayed_by"] == [done["run"]]
+    assert [line.endswith(run) for line in listed] == [False, True, False]
+    assert query(made.lake, "SELECT run, replay_of FROM runs WHERE replay_of IS NOT NULL") == [
+        {"run": done["run"], "replay_of": run}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("amount >", "--where amount >: the condition cannot be read: syntax error at its end"),
+        ("nope = 1", '--where nope = 1: there is no column "nope"'),
+    ],
+)
+def test_a_condition_that_cannot_be_computed_is_told_without_our_own_columns(
+    tmp_path: Path, where: str, said: str
+) -> None:
+    made, run = night(tmp_path)
+
+    with pytest.raises(Invalid) as fault:
+        replay(Replay(made, run, where=where), drive)
+
+    assert str(fault.value).startswith(said)
+    assert "__" not in str(fault.value)
 
 
 def test_a_replay_that_fails_counts_for_nothing(tmp_path: Path) -> None:
