@@ -6,41 +6,52 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.errors import Invalid
-from repository.catalogue import Catalogue
 from repository.project import Project
-from repository.tracks import Step, Track, Tracks
+from repository.tracks import Passed, Step, Track, Tracks
 
 Way = dict[str, Any]
 """A record in a run: `run`, `flow`, `rid`, `started`, `replay_of`, `outcome`, `steps`."""
-MOST_WAYS = 100
 
 
 def trace(
-    project: Project, key: str | None, rid: int | None = None, flow: str | None = None, run: str | None = None
+    project: Project,
+    key: str | None,
+    rid: int | None = None,
+    flow: str | None = None,
+    run: str | None = None,
+    most: int = 20,
 ) -> list[Way]:
-    """The ways of the records with a business key, or of one row id of a run, the oldest first.
+    """The ways of the records with a business key, or of one row id of a run: the latest `most`, the oldest of them first.
 
     Raises:
         Invalid: no run has kept such a record.
     """
-    catalogue = Catalogue(project.catalogue_url)
-    try:
-        named = None if run is None else catalogue.report(run)
-        tracks = Tracks(project.lake)
-        if rid is not None:
-            if named is None:
-                raise Invalid("a row id means a record of one run; say which with --run")
-            found = [Track(named["run"], named["flow"], rid)]
-        else:
-            found = tracks.by_key(str(key), flow, named["run"] if named else None, MOST_WAYS)
-        followed = _with_replays(tracks, found)[-MOST_WAYS:]
-        ways = [_way(track, steps, catalogue) for track, steps in tracks.steps(followed).items()]
-    finally:
-        catalogue.close()
-    ways = sorted((way for way in ways if way["steps"]), key=lambda way: str(way["started"]))
+    named = None if run is None else _named(project, run)
+    tracks = Tracks(project.lake)
+    if rid is not None:
+        if named is None:
+            raise Invalid("a row id means a record of one run; say which with --run")
+        found = [Track(*named, rid)]
+    else:
+        found = tracks.by_key(str(key), flow, named[0] if named else None, most)
+    passed, steps = tracks.steps(_with_replays(tracks, found)[-most:])
+    ways = [_way(track, kept, passed[track.run]) for track, kept in steps.items() if kept]
+    ways = sorted(ways, key=lambda way: str(way["started"]))
     if not ways:
         raise Invalid(_unknown(key, rid, flow, run))
     return ways
+
+
+def _named(project: Project, run: str) -> tuple[str, str]:
+    """The run and the flow that a name, the beginning of one, or `last` means."""
+    from repository.catalogue import Catalogue  # only where a run is named: the data logs know the rest
+
+    catalogue = Catalogue(project.catalogue_url)
+    try:
+        report = catalogue.report(run)
+    finally:
+        catalogue.close()
+    return report["run"], report["flow"]
 
 
 def _with_replays(tracks: Tracks, found: Sequence[Track]) -> list[Track]:
@@ -60,9 +71,8 @@ def _with_replays(tracks: Tracks, found: Sequence[Track]) -> list[Track]:
     return list(ordered)
 
 
-def _way(track: Track, kept: Sequence[Step], catalogue: Catalogue) -> Way:
-    report = catalogue.report(track.run)
-    nodes: Mapping[str, Mapping[str, Any]] = report["nodes"]
+def _way(track: Track, kept: Sequence[Step], passed: Passed) -> Way:
+    nodes = passed.nodes
     order = {name: place for place, name in enumerate(nodes)}
     steps = sorted(kept, key=lambda step: (order.get(step["node"], len(order)), _rank(step)))
     before: dict[str, Any] | None = None
@@ -77,8 +87,8 @@ def _way(track: Track, kept: Sequence[Step], catalogue: Catalogue) -> Way:
         "run": track.run,
         "flow": track.flow,
         "rid": track.rid,
-        "started": report["started"],
-        "replay_of": report.get("replay_of"),
+        "started": passed.started,
+        "replay_of": passed.replay_of,
         "outcome": _outcome(steps, nodes),
         "steps": steps,
     }

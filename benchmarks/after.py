@@ -78,7 +78,7 @@ def _nights(folder: Path, runs: int, nights: int) -> None:
     files = list(made.lake.rglob("*.parquet"))
     size = sum(path.stat().st_size for path in files)
     print(f"{nights:,} runs, {2 * RECORDS * nights:,} logged records, {len(files):,} files, {size / (1 << 30):.1f} GiB")
-    for key, said in ((SOME, f"that {-(-nights // 200)} runs saw"), (EVERY, "that every run saw, 100 shown")):
+    for key, said in ((SOME, f"that {-(-nights // 200)} runs saw"), (EVERY, "that every run saw, the latest 20 shown")):
         words = [COMMAND, "trace", key, "--json"]
         _told(f"trace of a key {said}: cold", 0.3, lambda words=words: process(words, cwd=str(folder)), runs)  # type: ignore[misc]
         _told(f"trace of a key {said}: warm", 0.3, lambda key=key: call(lambda: trace(made, key)), runs)  # type: ignore[misc]

@@ -55,6 +55,7 @@ def trace(
     rid: Annotated[int | None, typer.Option(help="A row id instead, with --run.")] = None,
     flow: Annotated[str | None, typer.Option(help="Only in this flow.")] = None,
     run: Annotated[str | None, typer.Option(help="Only in this run.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many ways, those of the latest runs.")] = 20,
     as_json: Json = False,
 ) -> None:
     """Tells a record's way through every node, in every run: what changed, why it was rejected, what the target said."""
@@ -62,10 +63,13 @@ def trace(
 
     if (key is None) == (rid is None):
         raise Invalid("give a business key, or --rid with --run")
-    ways = ways_of(here(), key, rid, flow, run)
+    found = ways_of(here(), key, rid, flow, run, limit + 1)
+    ways = found[-limit:]
     if as_json:
         show.document(ways)
         return
+    if len(found) > limit:
+        typer.echo(f"of more, the latest {limit}; --limit shows others\n")
     for way in ways:
         of = f", replay of {way['replay_of']}" if way["replay_of"] else ""
         typer.echo(f"{way['flow']}  run {way['run']}{of}  {show.moment(way['started'])}  rid {way['rid']}")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from repository.columns import Columns
 from repository.disk import synced, written
-from repository.keyfilter import INLINE_BYTES, KeyFilter
+from repository.keyfilter import INLINE_BYTES, Blocks, KeyFilter
 from repository.keyhash import blocks_of, hashes_of
 from repository.manifest import (
     COMMITS,
@@ -204,11 +204,11 @@ def _filters_together(root: Path, commits: Sequence[Commit]) -> list[Commit]:
     """The commits, with the filters that have files of their own in one file."""
     target = f"{COMMITS}/{safe(commits[-1].run)}{MERGED_KEYS}"
     found, offset = [], 0
-    with (root / target).open("wb") as file:
+    with (root / target).open("wb") as file, Blocks(root) as there:
         for commit in commits:
             keys = commit.keys
             if keys is not None and keys.inline is None:
-                blocks = keys.read(root)
+                blocks = there.read(keys.path, keys.offset, keys.length)
                 if blocks is not None:
                     file.write(blocks)
                     keys = replace(keys, path=target, offset=offset, length=len(blocks))

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipelines.errors import Invalid
 from repository.columns import Columns, common_columns, literal, quoted
-from repository.kept import opened, read_files
 from repository.manifest import Commit, File, read
+from repository.opening import opened, read_files
 from repository.views import payload_columns
 
 EXAMPLES = 20

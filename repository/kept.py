@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,12 +14,11 @@ from pipelines.records import ROW_ID, SOURCE_BITS
 from repository.columns import Columns, literal, quoted
 from repository.guard import asked
 from repository.manifest import File, Manifest, read
-from repository.query_child import configure, explained, lock
+from repository.opening import opened, read_files
 from repository.views import payload_columns
 
 ASIDE = {"code": "code", "message": "message", "key": "key", "attempt": "attempt", "node": "node", "at": "at"}
 """Columns of a reject that a condition may name, where the payload has none of the name; always as `reject_…`."""
-LIMITS: Mapping[str, Any] = {"memory_bytes": 1 << 30, "threads": 2, "spill_bytes": 4 << 30}
 SOURCE = "rejected"
 
 
@@ -184,23 +180,6 @@ class Kept:
         return [str(self._root / file.path) for file in files]
 
 
-@contextmanager
-def opened(paths: Sequence[str]) -> Iterator[Any]:
-    """A DuckDB that can open these files and nothing else."""
-    import duckdb
-
-    connection = duckdb.connect()
-    try:
-        with tempfile.TemporaryDirectory(prefix="processflow-kept-") as folder:
-            configure(connection, dict(LIMITS), Path(folder))
-            lock(connection, list(paths))
-            yield connection
-    except duckdb.Error as fault:
-        raise Invalid(explained(fault, connection, dict(LIMITS))) from fault
-    finally:
-        connection.close()
-
-
 def _aside(node: str, columns: Columns) -> Iterator[str]:
     """What a condition may name: the payload's columns, then those of the reject under names that are free."""
     taken = {name.lower() for name, _ in columns}
@@ -210,9 +189,3 @@ def _aside(node: str, columns: Columns) -> Iterator[str]:
         for name in (shown, f"reject_{shown}"):
             if name not in taken:
                 yield f"{quoted(column)} AS {quoted(name)}"
-
-
-def read_files(paths: Sequence[str], run: str | None = None) -> str:
-    """SQL that reads committed files as one relation; of files that several runs share, just one run's rows."""
-    files = f"read_parquet([{', '.join(map(literal, paths))}], hive_partitioning = false)"
-    return files if run is None else f"(SELECT * FROM {files} WHERE run = {literal(run)})"

@@ -8,6 +8,7 @@ kept is always found; of a thousand runs that have not, about one is asked in va
 from __future__ import annotations
 
 import base64
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 
 BLOCK_WORDS = 8
 BLOCK_BYTES = 4 * BLOCK_WORDS
+WORD_BYTES = 8
+ALL = (1 << 64) - 1
+FIRST, SECOND = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 INLINE_BYTES = 1 << 12
 """Up to this size a filter stands in its run's manifest, beyond in a file beside it."""
 SALTS = (0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D, 0x705495C7, 0x2DF1424B, 0x9EFC4947, 0x5C6BFB31)
@@ -39,18 +43,7 @@ class KeyFilter:
             place = {"inline": base64.b64encode(self.inline).decode()}
         return {**place, "has_receipts": self.has_receipts}
 
-    def read(self, root: Path) -> bytes | None:
-        """The filter's blocks; None where the file has gone: a merge has put them elsewhere."""
-        if self.inline is not None:
-            return self.inline
-        try:
-            with (root / self.path).open("rb") as file:
-                file.seek(self.offset)
-                return file.read(self.length)
-        except FileNotFoundError:
-            return None
-
-    def may_have(self, root: Path, number: int) -> bool:
+    def may_have(self, number: int, blocks: Blocks) -> bool:
         """Whether a key with this hash may be among those of the run. Reads one block."""
         length = self.length if self.inline is None else len(self.inline)
         if not length:
@@ -59,11 +52,53 @@ class KeyFilter:
         if self.inline is not None:
             block: bytes | None = self.inline[place : place + BLOCK_BYTES]
         else:
-            block = KeyFilter(None, self.path, self.offset + place, BLOCK_BYTES).read(root)
+            block = blocks.read(self.path, self.offset + place, BLOCK_BYTES)
         if block is None:
             return True
         words = struct.unpack(f"<{BLOCK_WORDS}I", block)
         return all(word >> ((number * salt & 0xFFFFFFFF) >> 27) & 1 for word, salt in zip(words, SALTS, strict=True))
+
+
+class Blocks:
+    """The files of filters below a root, each opened once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files: dict[str, int | None] = {}
+
+    def read(self, path: str, offset: int, length: int) -> bytes | None:
+        """Some bytes of a file; None where it has gone: a merge has put them elsewhere."""
+        if path not in self._files:
+            try:
+                self._files[path] = os.open(self._root / path, os.O_RDONLY)
+            except FileNotFoundError:
+                self._files[path] = None
+        file = self._files[path]
+        return None if file is None else os.pread(file, length, offset)
+
+    def __enter__(self) -> Blocks:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        for file in self._files.values():
+            if file is not None:
+                os.close(file)
+
+
+def hash_of(key: str) -> int:
+    """The hash of one key: what `repository.keyhash` computes for many."""
+    text = key.encode()
+    found = len(text) * FIRST & ALL
+    for at in range(0, len(text), WORD_BYTES):
+        word = text[at : at + WORD_BYTES]
+        found = _mixed(found ^ int.from_bytes(word, "little") << 8 * (WORD_BYTES - len(word)))
+    return _mixed(found)
+
+
+def _mixed(number: int) -> int:
+    mixed = (number ^ number >> 32) * FIRST & ALL
+    mixed = (mixed ^ mixed >> 29) * SECOND & ALL
+    return mixed ^ mixed >> 32
 
 
 def of_plain(plain: dict[str, Any] | None) -> KeyFilter | None:

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from repository.keyfilter import BLOCK_BYTES, BLOCK_WORDS, SALTS
+from repository.keyfilter import BLOCK_BYTES, BLOCK_WORDS, FIRST, SALTS, SECOND, WORD_BYTES
 
 BITS_A_KEY = 16
-FIRST, SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
-WORD_BYTES = 8
 
 
 def blocks_of(numbers: Iterable[np.ndarray]) -> bytes:
@@ -30,11 +28,6 @@ def blocks_of(numbers: Iterable[np.ndarray]) -> bytes:
     return blocks.tobytes()
 
 
-def hash_of(key: str) -> int:
-    """The hash of one key."""
-    return int(hashes_of(pa.array([key], pa.string()))[0])
-
-
 def hashes_of(keys: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """The hash of each key that is not null, eight bytes of all at a time."""
     chunks: Sequence[pa.Array] = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
@@ -51,7 +44,7 @@ def _hashes(keys: pa.Array) -> np.ndarray:
         data[: end - first] = np.frombuffer(text, np.uint8)[first:end]
     starts, lengths = offsets[:-1] - first, np.diff(offsets)
     words = np.ndarray((len(data) - WORD_BYTES + 1,), "<u8", data, strides=(1,))  # the eight bytes from each byte on
-    found = lengths.astype(np.uint64) * FIRST
+    found = lengths.astype(np.uint64) * np.uint64(FIRST)
     for at in range(0, int(lengths.max()), WORD_BYTES):
         some = np.flatnonzero(lengths > at)
         taken = words[starts[some] + at]
@@ -61,8 +54,8 @@ def _hashes(keys: pa.Array) -> np.ndarray:
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    mixed = (numbers ^ (numbers >> np.uint64(32))) * FIRST
-    mixed = (mixed ^ (mixed >> np.uint64(29))) * SECOND
+    mixed = (numbers ^ (numbers >> np.uint64(32))) * np.uint64(FIRST)
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(SECOND)
     mixed ^= mixed >> np.uint64(32)
     return mixed
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from repository.columns import common_columns, literal, quoted, sql_type
-from repository.kept import Kept, opened, read_files
+from repository.kept import Kept
+from repository.opening import opened, read_files
 from repository.views import payload_columns
 
 TOP = 5

@@ -87,6 +87,7 @@ def configure(connection: Any, limits: dict[str, Any], folder: Path) -> None:
         "max_temp_directory_size": f"{limits['spill_bytes'] >> 20}MiB",
         "TimeZone": "UTC",
         "python_enable_replacements": False,
+        "enable_progress_bar": False,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }.items():

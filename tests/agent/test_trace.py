@@ -66,6 +66,16 @@ def test_every_run_that_saw_the_record_is_told_and_one_can_be_chosen(tmp_path: P
     assert [way["run"] for way in trace(made, "1|1", run=runs[1])] == [runs[1]]
 
 
+def test_of_many_ways_the_latest_are_shown_and_the_others_mentioned(tmp_path: Path) -> None:
+    made = project(tmp_path, FLOW, {"orders.csv": ROWS})
+    runs = [run_here(made, "night")["run"] for _ in range(3)]
+
+    told = processflow(tmp_path, "trace", "1|1", "--limit", "2")
+
+    assert told.stdout.startswith("of more, the latest 2; --limit shows others")
+    assert [run in told.stdout for run in runs] == [False, True, True]
+
+
 def test_a_filtered_record_ends_where_it_was_last_seen(tmp_path: Path) -> None:
     made = project(tmp_path, FLOW, {"orders.csv": ROWS})
     run_here(made, "night")

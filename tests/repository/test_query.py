@@ -360,3 +360,9 @@ def test_asking_imports_neither_duckdb_nor_beam(repository_root: Path) -> None:
     told = subprocess.run([sys.executable, "-c", code], cwd=repository_root, capture_output=True, text=True, check=True)
 
     assert told.stdout.strip() == "[]"
+
+
+def test_no_progress_bar_is_written_into_an_answer(lake: Any) -> None:
+    answer = rows(lake.root, "SELECT current_setting('enable_progress_bar') AS shown")
+
+    assert answer == [{"shown": False}]
