@@ -69,22 +69,26 @@ def trace(
         show.document(ways)
         return
     if len(found) > limit:
-        typer.echo(f"of more, the latest {limit}; --limit shows others\n")
+        typer.echo(f"the latest {limit} of more; --limit shows others\n")
     for way in ways:
         of = f", replay of {way['replay_of']}" if way["replay_of"] else ""
         typer.echo(f"{way['flow']}  run {way['run']}{of}  {show.moment(way['started'])}  rid {way['rid']}")
-        show.table(["node", "port", "at", "what"], [_step(step) for step in way["steps"]])
+        first = next((number for number, step in enumerate(way["steps"]) if step.get("payload") is not None), -1)
+        steps = [_step(step, is_first=number == first) for number, step in enumerate(way["steps"])]
+        show.table(["node", "port", "at", "what"], steps)
         typer.echo(f"{way['outcome']}\n")
 
 
-def _step(step: Mapping[str, Any]) -> list[object]:
+def _step(step: Mapping[str, Any], *, is_first: bool) -> list[object]:
     if step["port"] == "rejected":
         what = f"{step['message']}; {_fields(step['payload'])}"
     elif step["port"] == "delivered":
         named = f"id {step['id']}, " if step["id"] is not None else ""
         what = f"{named}{step['status']}"
+    elif is_first:
+        what = _fields(step["payload"])
     elif not step["changes"]:
-        what = "unchanged" if step["type"] and not step["type"].endswith(".get") else _fields(step["payload"])
+        what = "unchanged"
     else:
         what = _changed(step["changes"])
     return [step["node"], step["port"], show.moment(step["at"]), what]

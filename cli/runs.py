@@ -68,7 +68,8 @@ def show_run(
     project = here()
     catalogue = Catalogue(project.catalogue_url)
     report: dict[str, Any] = catalogue.report(run)
-    report["replayed_by"] = catalogue.replays(report["run"])
+    if later := catalogue.replays(report["run"]):
+        report["replayed_by"] = later
     if as_json:
         show.document(report)
         return
@@ -90,7 +91,7 @@ def _links(report: dict[str, Any]) -> Iterator[str]:
     if report.get("resumed"):
         yield f"resumed {show.moment(report['resumed'])}, after its process was gone"
     yield from (f"  {note}" for note in report.get("notes", ()))
-    yield from (f"replayed by {later}" for later in report["replayed_by"])
+    yield from (f"replayed by {later}" for later in report.get("replayed_by", ()))
 
 
 def replayed(report: dict[str, Any]) -> str:

@@ -1,9 +1,10 @@
-"""Lays out a small shop from real purchases: a folder of monthly exports, the shop's database, and an empty ERP.
+"""Lays out a small shop from real purchases: monthly exports, the shop's database, its list of customers, an empty ERP.
 
 The purchases are those of CDNOW, an early web shop: 69,659 orders of 23,570 customers from January 1997 to June 1998,
 with the gaps they really have (80 orders were noted with no amount). Orders are numbered by date. Months up to March
 1998 become CSV files, as a shop would export them; the later ones are still in the shop's own database, where amounts are
-cents and times are text. What is there already is left as it is, so that a second run meets the same shop.
+cents and times are text. Customers have joined on the day of their first order. What is there already is left as it is,
+so that a second run meets the same shop.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FIRST_DATE_IN_DATABASE = "19980401"
+CUSTOMERS = "customers.csv"
 
 SHOP = """
 CREATE TABLE orders (
@@ -68,6 +70,15 @@ def export_months(orders: list[Order], folder: Path) -> None:
             written.writerows(of_month)
 
 
+def list_customers(orders: list[Order], path: Path) -> None:
+    """Writes the customers with the day on which each joined."""
+    joined = {order.customer: order.date for order in reversed(orders)}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        written = csv.writer(file)
+        written.writerow(["customer", "joined"])
+        written.writerows((customer, f"{day[:4]}-{day[4:6]}-{day[6:]}") for customer, day in sorted(joined.items()))
+
+
 def fill_shop(orders: list[Order], path: Path) -> None:
     """Makes the shop's database."""
     with closing(sqlite3.connect(path)) as shop, shop:
@@ -90,6 +101,8 @@ def fill_shop(orders: list[Order], path: Path) -> None:
 def main(source: Path, systems: Path) -> None:
     """Makes the systems in a folder of another name, and names it `systems` when all is there."""
     if systems.exists():
+        if not (systems / CUSTOMERS).exists():
+            list_customers(purchases(source), systems / CUSTOMERS)
         return
     making = systems.with_name(f"{systems.name}.new")
     shutil.rmtree(making, ignore_errors=True)
@@ -97,6 +110,7 @@ def main(source: Path, systems: Path) -> None:
     closed = [order for order in orders if order.date < FIRST_DATE_IN_DATABASE]
     export_months(closed, making / "exports")
     fill_shop(orders[len(closed) :], making / "shop.db")
+    list_customers(orders, making / CUSTOMERS)
     with closing(sqlite3.connect(making / "erp.db")) as erp:
         erp.execute(ERP)
     making.rename(systems)

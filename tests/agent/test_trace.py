@@ -72,7 +72,7 @@ def test_of_many_ways_the_latest_are_shown_and_the_others_mentioned(tmp_path: Pa
 
     told = processflow(tmp_path, "trace", "1|1", "--limit", "2")
 
-    assert told.stdout.startswith("of more, the latest 2; --limit shows others")
+    assert told.stdout.startswith("the latest 2 of more; --limit shows others")
     assert [run in told.stdout for run in runs] == [False, True, True]
 
 

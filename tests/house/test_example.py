@@ -1,8 +1,9 @@
-"""The example web-orders, from a purchase list of the same form as the real one: run twice, and its own tests."""
+"""The example, from a purchase list of the same form as the real one: both flows, a replay, what it changed, the tour."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -25,6 +26,9 @@ PURCHASES = """ customer_id  date number_of_cds  dollar_value
  00003 19980402  2   20.76
  19215 19980403  1  305.99
  00925 19980404  1    0.00
+ 00033 19980620 40  160.00
+ 00033 19980621 12   48.00
+ 00033 19980622  1   12.50
 """
 
 
@@ -76,8 +80,11 @@ def test_every_order_arrives_where_its_amount_and_discs_send_it(example: Path) -
     assert [(order, customer, discs, float(amount)) for order, customer, discs, amount in erp] == [
         ("WEB-000001", "00001", 1, 11.77),
         ("WEB-000003", "00002", 1, 12.0),
-        ("WEB-000004", "00002", 5, 77.0),
+        ("WEB-000033", "00002", 5, 77.0),
         ("WEB-000007", "00003", 2, 20.76),
+        ("WEB-000011", "00033", 40, 160.0),
+        ("WEB-000012", "00033", 12, 48.0),
+        ("WEB-000013", "00033", 1, 12.5),
     ]
     assert reviews == [("WEB-000005", 498.48), ("WEB-000008", 305.99)]
     assert len(analysts) == len(erp) + len(reviews)
@@ -92,6 +99,68 @@ def test_a_second_run_finds_nothing_new_to_deliver(example: Path) -> None:
     assert again["balanced"]
     assert {name: node["delivered"] for name, node in again["nodes"].items() if node.get("delivered")} == {}
     assert again["nodes"]["checked"]["in"] == 0
+
+
+def erp_customers(project: Path) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(project / ".data" / "systems" / "erp.db")) as erp:
+        return erp.execute("SELECT customer, joined, orders, discs, latest FROM customers ORDER BY customer").fetchall()
+
+
+def test_orders_and_customers_are_joined_and_summed_up_and_a_limit_sets_one_aside(example: Path) -> None:
+    processflow(example, "run", "web-orders")
+
+    report = processflow(example, "run", "customers")
+
+    assert (report["status"], report["balanced"], report["nodes"]["checked"]["rejected"]) == (
+        "done_with_rejects",
+        True,
+        1,
+    )
+    assert erp_customers(example) == [
+        ("00001", "1997-01-01", 1, 1, "1997-01-01"),
+        ("00002", "1997-01-12", 2, 6, "1997-01-12"),
+        ("00003", "1998-04-02", 1, 2, "1998-04-02"),
+    ]
+
+
+def test_the_replay_delivers_just_the_refused_customer_and_the_next_night_differs_in_nothing_else(
+    example: Path,
+) -> None:
+    processflow(example, "run", "web-orders")
+    night = processflow(example, "run", "customers")["run"]
+    before = erp_customers(example)
+
+    replayed = processflow(example, "replay", night, "--set", "most_discs=1000")
+    after = erp_customers(example)
+    processflow(example, "run", "customers", "--set", "most_discs=1000")
+    (place,) = processflow(example, "runs", "diff", night, "last")["places"]
+
+    assert (replayed["replay_of"], replayed["replayed"], replayed["status"]) == (night, {"checked": 1}, "done")
+    assert after == [*before, ("00033", "1998-06-20", 3, 53, "1998-06-22")]
+    assert erp_customers(example) == after
+    assert [place[name] for name in ("place", "added", "removed", "changed", "same")] == ["kept.out", 1, 0, 0, 3]
+    assert [one["key"] for one in place["examples"]] == ["00033"]
+
+
+def test_the_tour_shows_the_join_the_replay_and_the_difference(example: Path) -> None:
+    place = Path(shutil.copytree(example, example.parent / "examples" / "web-orders"))
+    (example.parent / ".venv").symlink_to(Path(sys.executable).parent.parent)
+
+    tour = subprocess.run(["sh", "tour.sh"], cwd=place, capture_output=True, text=True, check=False)
+
+    assert (tour.returncode, tour.stderr) == (0, "")
+    assert re.search(r"^bought +join ", tour.stdout, re.MULTILINE)
+    assert "1 record from checked on" in tour.stdout
+    assert "kept.out, by business key: 1 added, 0 removed, 0 changed, 3 same" in tour.stdout
+    assert "delivered by kept" in tour.stdout
+
+
+def test_what_the_example_was_given_before_it_had_customers_gets_them(example: Path) -> None:
+    (example / ".data" / "systems" / "customers.csv").unlink()
+
+    prepare(example, example.parent / "purchases.txt")
+
+    assert rows(example, "SELECT count(*) FROM read_csv('.data/systems/customers.csv')") == [(10,)]
 
 
 def test_laying_the_systems_out_again_leaves_them_as_they_are(example: Path) -> None:
