@@ -17,7 +17,7 @@ install: .venv/installed ## Makes .venv with the locked packages and the command
 .venv/installed: requirements.lock setup.py .ci/install
 	@.ci/install
 
-run: install ## Runs the example flow web-orders on real purchases and queries what it did
+run: install ## Runs two example flows on real purchases, replays what one refused, shows what changed
 	@$(MAKE) -C examples/web-orders run
 
 parts: install ## Installs the servers that tests start, or says which to install

@@ -80,7 +80,7 @@ def test_every_order_arrives_where_its_amount_and_discs_send_it(example: Path) -
     assert [(order, customer, discs, float(amount)) for order, customer, discs, amount in erp] == [
         ("WEB-000001", "00001", 1, 11.77),
         ("WEB-000003", "00002", 1, 12.0),
-        ("WEB-000033", "00002", 5, 77.0),
+        ("WEB-000004", "00002", 5, 77.0),
         ("WEB-000007", "00003", 2, 20.76),
         ("WEB-000011", "00033", 40, 160.0),
         ("WEB-000012", "00033", 12, 48.0),
