@@ -28,6 +28,9 @@ def diff(
         reports = [catalogue.report(name) for name in (before, after)]
     finally:
         catalogue.close()
+    for report in reports:
+        if report["status"] == "running":
+            raise Invalid(f"run {report['run']} is in progress; compare it when it has ended")
     sides = Sides(*(Side(project.lake, report["run"]) for report in reports))
     return compared(sides, reports[0], reports[1], places, key, examples)
 

@@ -160,8 +160,8 @@ PROFILE_COLUMNS = ("column", "type", "null>", "distinct>", "least", "middle>", "
 
 def _profiled(column: Mapping[str, Any], records: int) -> list[object]:
     share = f"{100 * column['nulls'] / records:.1f}%" if column["nulls"] and records else None
-    top = column["top"] if column["distinct"] < records else []
-    middle = None if column["quartiles"] is None else f"{column['quartiles'][1]:g}"
+    top = [one for one in column["top"] if one["records"] > 1 or column["distinct"] <= len(column["top"]) < records]
+    middle = None if column["quartiles"] is None else f"{column['quartiles'][1]:.12g}"
     frequent = ", ".join(f"{one['value']} ({one['records']:,})" for one in top)
     return [
         column["column"], column["type"], share, f"{column['distinct']:,}", column["least"], middle, column["most"], frequent

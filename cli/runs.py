@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cli import show
 from cli.project import here
+
+if TYPE_CHECKING:
+    from repository.catalogue import Catalogue
 
 app = typer.Typer(help="What ran: a list, or one run whole.")
 Status = Literal["running", "done", "done_with_rejects", "failed", "cancelled"]
@@ -78,7 +81,7 @@ def show_run(
     )
     for name, value in report["parameters"].items():
         typer.echo(f"  {name} = {show.value_text(value)}")
-    for line in _links(report):
+    for line in (*_links(report), *_owner(catalogue, report)):
         typer.echo(line)
     typer.echo()
     told(report, project.lake)
@@ -92,6 +95,18 @@ def _links(report: dict[str, Any]) -> Iterator[str]:
         yield f"resumed {show.moment(report['resumed'])}, after its process was gone"
     yield from (f"  {note}" for note in report.get("notes", ()))
     yield from (f"replayed by {later}" for later in report.get("replayed_by", ()))
+
+
+def _owner(catalogue: Catalogue, report: dict[str, Any]) -> Iterator[str]:
+    """Who runs a run in progress, and what to do where that process is gone."""
+    owner = catalogue.owner(report["run"])
+    if owner is None:
+        return
+    if owner.is_here and not owner.is_alive:
+        name = report["run"]
+        yield f"its process is gone: `processflow runs resume {name}` goes on, `processflow runs cancel {name}` ends it"
+    else:
+        yield f"process {owner.pid} on {owner.host}"
 
 
 def replayed(report: dict[str, Any]) -> str:
@@ -181,6 +196,8 @@ def cancel_run(
         show.document(report)
     else:
         typer.echo(f"run {report['run']}: {report['status'].replace('_', ' ')}")
+        if report["error"]:
+            typer.echo(f"  {report['error']}")
 
 
 @app.command("resume")

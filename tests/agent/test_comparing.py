@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from agent.comparing import diff
 from pipelines.errors import Invalid
+from repository.catalogue import Catalogue
+from repository.owner import Owner, this_process
 from repository.project import Project
 from tests.agent.projects import processflow, project, run_here
 
@@ -140,3 +143,17 @@ def test_the_command_tells_it_to_people_and_programs(tmp_path: Path) -> None:
     assert "tags: ∅ → c, total: 6 → 8" in told.stdout.replace("6.0", "6").replace("8.0", "8")
     assert same.stdout.endswith("no difference\n")
     assert json.loads(given.stdout)["places"][0]["changed"] == 1
+
+
+def test_a_run_in_progress_is_not_compared_and_a_dead_one_is_told_to_be_resumed(tmp_path: Path) -> None:
+    made, runs = two_runs(tmp_path)
+    gone = Owner(this_process().host, this_process().pid, "another time")
+    catalogue = Catalogue(made.catalogue_url)
+    catalogue.begin_run("20991231-000000-dead", "night", "v1", "local", datetime.now(UTC), owner=gone)
+    catalogue.close()
+
+    with pytest.raises(Invalid, match="run 20991231-000000-dead is in progress; compare it when it has ended"):
+        diff(made, runs[0], "20991231-000000-dead")
+
+    told = processflow(tmp_path, "runs", "show", "last").stdout
+    assert "its process is gone: `processflow runs resume 20991231-000000-dead` goes on" in told
