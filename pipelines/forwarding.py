@@ -18,7 +18,8 @@ from pipelines import journal
 from pipelines.errors import Bug, Failed
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
-from pipelines.node import Get, NotForwarded, Part, Passage, Post, Receipts
+from pipelines.node import Get, Part, Post, Receipts
+from pipelines.passage import NotForwarded, Passage
 from pipelines.plan import Station
 from pipelines.reading import ordinals_of, want_of
 from pipelines.records import with_ids

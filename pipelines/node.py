@@ -15,7 +15,7 @@ rejects, receipts, retries and resuming are the kernel's.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from pipelines.errors import FlowError, Invalid
 from pipelines.model import Model
+from pipelines.passage import NotForwarded, Passage
 
 if TYPE_CHECKING:
     from pipelines.scope import Scope
@@ -331,31 +332,6 @@ class Publication(Protocol):
 
     def commit(self) -> None:
         """Makes all of it visible, in one step where the target can. Called again after a crash it does no harm."""
-
-    def abandon(self) -> None:
-        """Leaves the target as it was."""
-
-
-class NotForwarded(Exception):
-    """Records have to be looked at on their way from a get to a post, with the reason; nothing of them is in the target."""
-
-
-class Passage(Protocol):
-    """The way of a get's records into a post without anybody looking at them; like a publication, nothing shows before
-    `commit`.
-    """
-
-    def forward(self, splits: Sequence[Json], heed: Callable[[], None]) -> Iterator[int]:
-        """Sends on what each split reads, in order, and gives the number of its records, on which both systems agree.
-
-        `heed` is called often: it raises where the run is to stop.
-
-        Raises:
-            NotForwarded: a record is refused, or the two sides do not fit.
-        """
-
-    def commit(self) -> None:
-        """Makes all of it visible in one step, together with the publication's token."""
 
     def abandon(self) -> None:
         """Leaves the target as it was."""

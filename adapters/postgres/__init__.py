@@ -12,7 +12,8 @@ from adapters.postgres import reading, snapshots, types, writing
 from adapters.postgres.forwarding import PostgresPassage
 from adapters.postgres.opening import CONNECT_SECONDS, Server, address_of, has_password
 from pipelines import environment, node
-from pipelines.node import Example, Json, Passage, SplitPlan, Want
+from pipelines.node import Example, Json, SplitPlan, Want
+from pipelines.passage import Passage
 from pipelines.scope import Scope
 from pipelines.secrets import Secret
 from pipelines.tables.get import TableGet

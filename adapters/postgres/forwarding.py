@@ -14,7 +14,8 @@ from adapters.postgres.replacing import referring
 from adapters.postgres.types import PgColumn, is_same
 from adapters.postgres.writing import PostgresSession
 from pipelines.errors import Invalid, Unavailable
-from pipelines.node import Json, NotForwarded
+from pipelines.node import Json
+from pipelines.passage import NotForwarded
 from pipelines.scope import Scope
 from pipelines.sql.literals import name_of
 from pipelines.tables.get import TableGet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,11 +60,11 @@ def stopping(monkeypatch: pytest.MonkeyPatch, fault: Exception, node: str = "kep
     real = settle._publish_once
     left = [fault]
 
-    def publish(job: Job, station: Station, whole: settle.Facts) -> settle.Facts:
+    def publish(job: Job, station: Station, *rest: Any) -> settle.Facts:
         if station.name == node and left:
             job.watch.stop.ask(left[0])
             raise left.pop()
-        return real(job, station, whole)
+        return real(job, station, *rest)
 
     monkeypatch.setattr(settle, "_publish_once", publish)
 
