@@ -56,6 +56,8 @@ class Runner(Model):
     """How many splits are worked on at the same time."""
     memory_bytes: int = Field(default=1 << 30, ge=1 << 26)
     """What a run may hold in memory for wide nodes and queries."""
+    made_records: int = Field(default=1_000_000_000, ge=1)
+    """How many records a join may make where it has no `limit` of its own."""
     options: dict[str, str | int | bool] = Field(default_factory=dict)
     """Beam's pipeline options for this runner, by name."""
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.disk import spilled
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 
@@ -19,14 +20,15 @@ PLANNED = "planned"
 
 def write(path: Path, value: Any, *, durable: bool = False) -> None:
     """Writes a value so that the file is there whole or not at all; where it is `durable`, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        pickle.dump(value, file)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    with spilled(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            pickle.dump(value, file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
 
 
 def read(path: Path) -> Any | None:

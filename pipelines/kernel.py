@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from pipelines.align import align
 from pipelines.entering import enter
-from pipelines.errors import Bug, Cancelled, Failed
+from pipelines.errors import Bug, Cancelled, Failed, Unavailable
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.node import Interrupted, Outcome, Piece, Post, Rejects, Step, Transform, Wide, Writer
@@ -206,7 +207,8 @@ class Program:
             if opened.writer is not None:
                 opened.writer.abandon()
         for spill in self._spills.values():
-            spill.close()
+            with suppress(Unavailable):  # the fault that is told is the first
+                spill.close()
         self.facts.pieces.extend(dict(piece) for piece in self._tap.close())
         self._untell()
         self._sandbox.give_back()

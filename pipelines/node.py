@@ -170,6 +170,15 @@ class Wide(Node):
         A relation is called as its input, `input` where that has no name, and has its columns and `ROW_ID`.
         """
 
+    def paired_by(self) -> Mapping[str, str] | None:
+        """Columns of `left` to columns of `right`: each pair of records in which they are equal becomes a record. None: no
+        pairs are made."""
+        return None
+
+    def most_records(self) -> int | None:
+        """How many pairs may be made; None: as many as the environment says."""
+        return None
+
     def remembered_key(self) -> tuple[str, ...]:
         """The columns of its only input whose values are remembered from run to run: records that come with values which
         a former run has let through are filtered. None: nothing is remembered."""

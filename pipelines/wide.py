@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipelines.align import align
 from pipelines.errors import Bug, Cancelled
+from pipelines.exploding import refuse_explosion
 from pipelines.facts import Plain
 from pipelines.job import Job
 from pipelines.node import Wide
@@ -165,18 +166,19 @@ def work(job: Job, station: Station, split: Plain, sandbox: Sandbox) -> tuple[in
     limit = job.scope.environment.runner.memory_bytes // (2 * max(job.workers, 1))
     bench = Workbench(job.scope.staging / "workbench", limit)
     memory, key = job.memories.get(station.name), config.remembered_key()
-    taken = sum(
-        bench.relation(
+    rows = {
+        name: bench.relation(
             relation_of(name) if memory is None else CAME,
             [Path(path) for path in sorted(split["paths"].get(name, ()))],
             with_row_id(schema),
         )
         for name, schema in station.named_inputs.items()
-    )
+    }
+    refuse_explosion(bench, station, job, rows)
     if memory is not None:
         keep_unseen(bench, RELATION, key, memory, sandbox)
     query = config.query(station.named_inputs, job.scope, sandbox)
-    return taken, _given(bench, query, job, station, config)
+    return sum(rows.values()), _given(bench, query, job, station, config)
 
 
 def _given(bench: Workbench, query: str, job: Job, station: Station, config: Wide) -> Iterator[pa.RecordBatch]:

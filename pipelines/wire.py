@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipelines.align import align
+from pipelines.disk import spilled
 from pipelines.sql.carried import plain_schema
 
 
@@ -35,15 +36,17 @@ class SpillWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         batch = align(batch, plain_schema(batch.schema))
-        if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pa.ipc.new_file(str(self.path), batch.schema)
-        self._writer.write_batch(batch)
+        with spilled(self.path):
+            if self._writer is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = pa.ipc.new_file(str(self.path), batch.schema)
+            self._writer.write_batch(batch)
         self.rows += batch.num_rows
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with spilled(self.path):
+                self._writer.close()
 
 
 def read_spill(path: Path) -> Iterator[pa.RecordBatch]:

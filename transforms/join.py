@@ -32,6 +32,11 @@ class Join(Wide):
     take: list[str] | dict[str, str] | None = Field(default=None, examples=[["name"], {"customer_name": "name"}])
     """Columns of the right that are added: names, or new names to names; without it all but its key."""
 
+    limit: int | None = Field(default=None, ge=1, examples=[50_000_000])
+    """How many records it may make. A key that is there many times on both sides makes as many as one count times the other:
+    beyond the limit the run fails before they are made, and says which key it is. Without it, the environment's
+    `runner: {made_records: …}` holds, which is a thousand millions by default."""
+
     category = "combine"
     examples = (
         Example(
@@ -75,6 +80,12 @@ class Join(Wide):
             f"CAST({column(mine if name == 'left' else theirs)} AS {_kind(schemas['left'], mine, schemas['right'], theirs)})"
             for mine, theirs in keys.items()
         )
+
+    def paired_by(self) -> Mapping[str, str] | None:
+        return None if self.how in ("semi", "anti") else self._keys()
+
+    def most_records(self) -> int | None:
+        return self.limit
 
     def query(self, schemas: Mapping[str, pa.Schema], scope: Scope, sandbox: Sandbox) -> str:
         keys = self._keys()
