@@ -144,7 +144,9 @@ class Program:
             chosen = ids if piece.rows is None else ids.take(piece.rows)
             if isinstance(station.spec.config, Post) and port == "out" and not self.job.is_dry:
                 self._deliver(station, outcome, chosen)
-            self.emit(station, port, with_ids(piece.batch, chosen))
+            leaving, together = with_ids(piece.batch, chosen), piece.together or max(piece.batch.num_rows, 1)
+            for start in range(0, leaving.num_rows, together):
+                self.emit(station, port, leaving.slice(start, together))
         if outcome.rejects is not None and len(outcome.rejects.codes):
             self.reject(station, batch.take(outcome.rejects.rows), outcome.rejects)
 

@@ -74,6 +74,8 @@ class Piece:
 
     batch: pa.RecordBatch
     rows: pa.Int64Array | None = None
+    together: int | None = None
+    """So many of them at most go on as one batch. None: all."""
 
 
 @dataclass(frozen=True)

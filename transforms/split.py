@@ -1,4 +1,4 @@
-"""The node type `split`: the elements of a list become records."""
+"""The node type `split`: the elements of a list become records, or records go on in batches of a size."""
 
 from typing import Literal
 
@@ -22,15 +22,21 @@ ORDERS = [
 
 
 class Split(Transform):
-    """Makes a record of each element of a list, beside columns of the record that the list was in.
+    """Makes a record of each element of a list, or lets records go on in batches of a size.
 
-    Elements that are structs give a column for each of their fields, others one column. Elements come in the list's
+    With `each`, the element's columns stand beside those of the record that the list was in. Elements that are structs give a column for each of their fields, others one column. Elements come in the list's
     order, one record after the other; an element that is null is an element. Where the list has none, or is null, the
     record is counted as filtered, unless `empty: keep`.
+
+    With `rows`, records stay as they are and go on so many at a time: a `python` function is called with at most so
+    many, and a post that sends what comes at once sends no more. Only at the end of what a source gives at a time (some
+    65,000 records) are there fewer. A node that needs records together, such as a join, forms batches of its own.
     """
 
-    each: Expression = Field(examples=["lines", "customer.addresses", "string_split(tags, ',')"])
+    each: Expression | None = Field(default=None, examples=["lines", "customer.addresses", "string_split(tags, ',')"])
     """The list: a column, or an expression that gives one (DuckDB SQL)."""
+    rows: int | None = Field(default=None, ge=1, examples=[500])
+    """How many records go on at a time, in place of `each`."""
     name: str | None = Field(default=None, alias="as", examples=["line"])
     """The column that gets the element as a whole. Without it a struct's fields become columns, and another element
     gets the column that is called like the list."""
@@ -72,14 +78,23 @@ class Split(Transform):
             records=[{"id": 1, "tags": "new,gift"}, {"id": 2, "tags": None}],
             gives={"out": [{"id": 1, "tag": "new"}, {"id": 1, "tag": "gift"}]},
         ),
+        Example(
+            says="Two records at a time, for an interface that takes no more.",
+            config={"rows": 2},
+            records=[{"id": 1}, {"id": 2}, {"id": 3}],
+            gives={"out": [{"id": 1}, {"id": 2}, {"id": 3}]},
+        ),
     )
 
     def check(self, inputs: Schemas, scope: Scope, report: Report) -> Schemas:
         schema = inputs.get("")
+        if self.each is None or self.rows is not None:
+            self._check_rows(report)
+            return {"out": schema if self.each is None else None}
         if schema is None:
             return {"out": None}
         with borrowed(scope) as sandbox:
-            column = self._column(schema, sandbox)
+            column = self._column(self.each, schema, sandbox)
         self._check_kept(schema, report)
         bound = check_expressions({"each": self.each}, schema, scope, report)
         if bound.problems:
@@ -97,7 +112,9 @@ class Split(Transform):
         return {"out": pa.schema([*(schema.field(name) for name in kept), *made])}
 
     def open(self, schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> Step:
-        column = self._column(schema, sandbox)
+        if self.each is None:
+            return lambda batch: Outcome({"out": Piece(batch, together=self.rows)})
+        column = self._column(self.each, schema, sandbox)
         evaluator = Evaluator({"each": self.each}, schema, scope, sandbox)
         kept = self._kept(schema, column)
         made = self._made(evaluator.schema.field(0).type, column) or []
@@ -121,15 +138,28 @@ class Split(Transform):
         return step
 
     def needs(self, wanted: frozenset[str] | None, schema: pa.Schema, sandbox: Sandbox) -> frozenset[str] | None:
-        kept = frozenset(self._kept(schema, self._column(schema, sandbox)))
+        if self.each is None:
+            return wanted
+        kept = frozenset(self._kept(schema, self._column(self.each, schema, sandbox)))
         used = used_columns([self.each], schema, sandbox)
         if wanted is None:
             return None if kept | used == set(schema.names) else kept | used
         return used | (kept & wanted)
 
-    def _column(self, schema: pa.Schema, sandbox: Sandbox) -> str | None:
+    def _check_rows(self, report: Report) -> None:
+        """Nothing about elements is said where there are none."""
+        if (self.each is None) == (self.rows is None):
+            what = "says neither what to split nor how" if self.each is None else "has both `each` and `rows`"
+            report((), what, "give it either `each`, a list, or `rows`, a number")
+            return
+        for name, field in type(self).model_fields.items():
+            if name not in ("each", "rows") and getattr(self, name) != field.default:
+                at = field.alias or name
+                report((at,), f"`{at}` is about elements of a list; `rows` has none", "leave it out")
+
+    def _column(self, each: str, schema: pa.Schema, sandbox: Sandbox) -> str | None:
         """The column that the list is, where it is no expression."""
-        return parse([self.each], sandbox)[0].column(schema)
+        return parse([each], sandbox)[0].column(schema)
 
     def _kept(self, schema: pa.Schema, column: str | None) -> list[str]:
         """The input's columns that stay, as far as they come in."""

@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.execute import Executor
+from agent.prepare import Request
+from agent.runs import Execute, run
+from pipelines.drive import drive
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
+from tests.agent.projects import project
 from tests.transforms.test_transforms_equal_duckdb import TYPES, plain, ran, tables
 from transforms.split import Split
 
@@ -131,6 +137,11 @@ def test_a_record_whose_list_cannot_be_computed_is_rejected_the_others_are_split
         ({"each": "lines", "as": "text"}, ("as",), "column 'text' is there already"),
         ({"each": "tags", "keep": ["id", "tagz"]}, ("keep", 1), "no column 'tagz' comes in"),
         ({"each": "tags", "keep": ["tags"]}, ("as",), "column 'tags' is there already"),
+        ({}, (), "says neither what to split nor how"),
+        ({"each": "tags", "rows": 2}, (), "has both `each` and `rows`"),
+        ({"rows": 2, "as": "tag"}, ("as",), "`as` is about elements of a list"),
+        ({"rows": 2, "number": "no"}, ("number",), "`number` is about elements of a list"),
+        ({"rows": 2, "empty": "keep"}, ("empty",), "`empty` is about elements of a list"),
     ],
 )
 def test_what_is_wrong_is_told_at_its_field(config: dict[str, Any], at: tuple[str | int, ...], what: str) -> None:
@@ -156,6 +167,48 @@ def test_the_list_is_needed_always_the_rest_where_it_is_wanted() -> None:
     assert node(each="tags", keep=["id"]).needs(None, SCHEMA, sandbox) == {"tags", "id"}
     assert node(each="tags").needs(None, SCHEMA, sandbox) is None
     sandbox.close()
+
+
+@pytest.mark.parametrize("execute", [drive, Executor().run], ids=["drive", "beam"])
+@pytest.mark.parametrize("rows", [1, 7, 10, 100])
+def test_records_go_on_so_many_at_a_time(tmp_path: Path, rows: int, execute: Execute) -> None:
+    flow = f"""flow: sizes
+settings: {{batch_rows: 20}}
+nodes:
+  start: {{type: start}}
+  n: {{type: file.get, from: start, path: n.csv}}
+  few: {{type: split, from: n, rows: {rows}}}
+  sized: {{type: python, from: few, keep: all, columns: {{size: BIGINT}}, trusted: true, code: "def run(b): return {{'size': [len(b)] * len(b)}}"}}
+  sent: {{type: file.post, from: sized, path: sent.parquet}}
+"""
+    made = project(tmp_path, flow, {"n.csv": "n\n" + "".join(f"{n}\n" for n in range(45))})
+
+    report = run(Request(made, "sizes"), execute)
+
+    sent = pq.read_table(tmp_path / "sent.parquet")
+    expected = [size for came in (15, 15, 15) for size in sizes(came, rows)]
+    assert report["status"] == "done"
+    assert report["nodes"]["few"]["out"] == {"out": 45}
+    assert sorted(sent["n"].to_pylist()) == list(range(45))
+    assert sorted(sent["size"].to_pylist()) == sorted(size for size in expected for _ in range(size))
+
+
+def sizes(came: int, rows: int) -> list[int]:
+    """The batches that so many records are cut into."""
+    return [min(rows, came - start) for start in range(0, came, rows)]
+
+
+def test_records_in_batches_are_the_records_that_came() -> None:
+    sandbox = Sandbox()
+    batch = pa.RecordBatch.from_pylist([{"id": 1, "tags": ["a"]}, {"id": 2}], schema=SCHEMA)
+
+    outcome = node(rows=1).open(SCHEMA, Scope(Path()), sandbox)(batch)
+
+    sandbox.close()
+    assert outcome.out["out"].batch is batch
+    assert node(rows=1).needs(frozenset({"id"}), SCHEMA, sandbox) == {"id"}
+    assert node(rows=1).needs(None, SCHEMA, sandbox) is None
+    assert problems(rows=1) == []
 
 
 @settings(max_examples=20)
