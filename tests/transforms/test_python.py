@@ -16,7 +16,7 @@ from pipelines.errors import Invalid
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
 from tests.transforms.functions import BOTH, EACH, SCHEMA, rejected, values, worked
-from tests.transforms.test_transforms_equal_duckdb import TYPES, plain, ran, tables
+from tests.transforms.test_transforms_equal_duckdb import TYPES, plain, ran, records, tables
 from transforms.python import Python
 
 
@@ -227,6 +227,12 @@ def test_columns_of_every_type_go_there_and_back_unchanged(table: pa.Table, size
     kinds = {"n": "BIGINT", "price": "DECIMAL(18, 4)", "wide": "DECIMAL(38, 10)", "text": "VARCHAR", "flag": "BOOLEAN"}
     kinds |= {"moment": "TIMESTAMPTZ", "day": "DATE", "ratio": "DOUBLE", "tags": "INTEGER[]"}
     kinds |= {"place": "STRUCT(city VARCHAR, zip INTEGER)", "small": "TINYINT"}
+    kinds |= {"bytes": "BLOB", "clock": "TIME", "huge": "UBIGINT", "real": "FLOAT", "nano": "TIMESTAMP_NS"}
+    kinds |= {
+        "pair": "SMALLINT[2]",
+        "lines": "STRUCT(sku VARCHAR, tags TINYINT[])[]",
+        "entries": "MAP(VARCHAR, BIGINT)",
+    }
     names = "', '".join(kinds)
     node = Python(
         code=f"def run(batch):\n    return batch.select(['{names}'])\n", columns=kinds, keep=["digits"], trusted=trusted
@@ -235,5 +241,5 @@ def test_columns_of_every_type_go_there_and_back_unchanged(table: pa.Table, size
     found, faulty = ran(node, table, size)
 
     assert faulty == []
-    assert found["out"].to_pylist() == plain(f"SELECT digits, {', '.join(kinds)} FROM t", table).to_pylist()
+    assert records(found["out"]) == records(plain(f"SELECT digits, {', '.join(kinds)} FROM t", table))
     assert [found["out"].schema.field(name).type for name in kinds] == [TYPES[name][0] for name in kinds]

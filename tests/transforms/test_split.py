@@ -18,7 +18,7 @@ from pipelines.drive import drive
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
 from tests.agent.projects import project
-from tests.transforms.test_transforms_equal_duckdb import TYPES, plain, ran, tables
+from tests.transforms.test_transforms_equal_duckdb import TYPES, plain, ran, records, tables
 from transforms.split import Split
 
 LINE = pa.struct([("sku", pa.string()), ("qty", pa.int32())])
@@ -236,5 +236,5 @@ def test_lists_of_any_type_come_apart_as_duckdb_unnests_them(
     union = f"{elements} UNION ALL {none}" if empty == "keep" else elements
     query = f"SELECT n, text, no, x FROM ({union}) ORDER BY row_number, no"
     assert rejected == []
-    assert found["out"].to_pylist() == plain(query, given_table).to_pylist()
+    assert records(found["out"]) == records(plain(query, given_table))
     assert found["out"].schema.field("x").type.equals(TYPES[name][0])
