@@ -169,7 +169,9 @@ def number_phases(planned: Plan, flow: Flow) -> Plan:
         config = planned.stations[node].spec.config
         before[target].append((node, int(ends_phase(config))))
     for name in planned.stations:
-        waits = [(node, 1) for node in planned.stations[name].spec.after if node in planned.stations]
+        ended = [node for node in planned.stations[name].spec.after if node in planned.stations]
+        # what a wide node took is worked in the phase behind its own
+        waits = [(node, 2 if isinstance(planned.stations[node].spec.config, Wide) else 1) for node in ended]
         phases[name] = max((phases[node] + step for node, step in [*before[name], *waits]), default=0)
     return _replaced(planned, {name: {"phase": phase} for name, phase in phases.items()})
 

@@ -111,6 +111,8 @@ def _links_lead_somewhere(flow: Flow, broken: Collection[str]) -> Iterator[Fault
             if name not in known:
                 at = ("nodes", spec.name, "after", index)
                 fix = close(name, [other for other in known if other != spec.name])
+                if name.partition(".")[0] in known:
+                    fix = f"`after` names nodes, not their ports; write {name.partition('.')[0]}"
                 yield Fault(at, f'node "{spec.name}": comes after "{name}", which is no node of this flow', fix)
 
 
@@ -165,7 +167,8 @@ def _no_circles(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
         field = "from" if circle[-1] in {link.node for link in flow.nodes[first].inputs} else "after"
         round_trip = " → ".join((*circle, first))
         if len(circle) == 1:
-            yield Fault(("nodes", first, field), f'node "{first}": takes from itself', "take from a node before it")
+            does, do = ("takes from", "take from") if field == "from" else ("waits for", "let it wait for")
+            yield Fault(("nodes", first, field), f'node "{first}": {does} itself', f"{do} a node before it")
         else:
             what = f"the nodes {round_trip} go round in a circle"
             yield Fault(("nodes", first, field), what, "let one of them take from a node before the circle")

@@ -204,9 +204,23 @@ _NOTHING = pa.schema([pa.field(NO_COLUMN, pa.null())])
 
 
 def _taken(field: pa.Field) -> pa.Field:
-    """The field as DuckDB takes it: half floats it does not know, labels of extensions could change its mind."""
-    kind = pa.float32() if pa.types.is_float16(field.type) else field.type
+    """The field as DuckDB takes it: half floats it does not know, labels of extensions could change its mind, and
+    of empty lists it cannot read elements that stand in a dictionary.
+    """
+    kind = pa.float32() if pa.types.is_float16(field.type) else _decoded_inside(field.type)
     return pa.field(field.name, kind)
+
+
+def _decoded_inside(kind: pa.DataType) -> pa.DataType:
+    """The type, lists in it without dictionaries."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = (
+            kind.value_type.value_type if pa.types.is_dictionary(kind.value_type) else _decoded_inside(kind.value_type)
+        )
+        return pa.list_(inner) if pa.types.is_list(kind) else pa.large_list(inner)
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _decoded_inside(field.type), field.nullable) for field in kind])
+    return kind
 
 
 def _picked(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -217,7 +231,8 @@ def _picked(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         column = batch.column(field.name)
         if not column.type.equals(field.type):
             raise Bug(f"column {field.name!r} came as {column.type} where {field.type} was announced")
-        columns.append(column.cast(pa.float32()) if pa.types.is_float16(field.type) else column)
+        kind = _taken(field).type
+        columns.append(column if kind.equals(field.type) else column.cast(kind))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema([_taken(field) for field in schema]))
 
 

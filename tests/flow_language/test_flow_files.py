@@ -105,6 +105,13 @@ def test_a_whole_number_is_a_number_and_a_date_is_text() -> None:
          'f.yaml:5: node "e": takes from "order", which is no node of this flow; did you mean "orders"?'),
         (HEAD + "  e: {type: end, from: orders, after: [start, ordres]}\n",
          'f.yaml:5: node "e": comes after "ordres", which is no node of this flow; did you mean "orders"?'),
+        (HEAD + "  e: {type: end, from: orders, after: orders.rejected}\n",
+         'f.yaml:5: node "e": comes after "orders.rejected", which is no node of this flow; '
+         "`after` names nodes, not their ports; write orders"),
+        (HEAD + "  e: {type: end, from: orders, after: e}\n",
+         'f.yaml:5: node "e": waits for itself; let it wait for a node before it'),
+        (HEAD + "  e: {type: end, from: orders, after: [x]}\n  x: {type: end, from: orders, after: e}\n",
+         "f.yaml:5: the nodes e → x → e go round in a circle; let one of them take from a node before the circle"),
         (HEAD + "  e: {type: end, from: orders, after: [x]}\n  x: {type: end, from: e}\n",
          "f.yaml:5: the nodes e → x → e go round in a circle; let one of them take from a node before the circle"),
         (HEAD + "  e: {type: end, from: orders, retry: {attempts: 0}}\n",

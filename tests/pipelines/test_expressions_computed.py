@@ -57,6 +57,22 @@ def test_a_fault_is_told_from_a_null(text: str, bad: list[int], sandbox: Sandbox
     assert found.columns.num_rows == 3
 
 
+@pytest.mark.parametrize("lists", [[[], []], [["a"], None]])
+def test_lists_over_a_dictionary_are_read_even_where_all_are_empty(lists: list[object], sandbox: Sandbox) -> None:
+    labels = pa.dictionary(pa.int32(), pa.string())
+    inside = [{"l": each} for each in lists]
+    columns = {
+        "a": pa.array(lists, pa.list_(labels)),
+        "b": pa.array(inside, pa.struct([("l", pa.large_list(labels))])),
+    }
+
+    found = evaluated("[len(a), len(b.l)]", pa.record_batch(columns), sandbox)
+
+    lengths = [None if each is None else len(each) for each in lists]  # type: ignore[arg-type]
+    assert found.faults == ()
+    assert found.columns.column(0).to_pylist() == [[length, length] for length in lengths]
+
+
 def test_the_users_own_error_is_the_message(sandbox: Sandbox) -> None:
     batch = pa.record_batch({"total": [1, -5, 3, -7]})
 

@@ -225,7 +225,9 @@ def test_lists_of_any_type_come_apart_as_duckdb_unnests_them(
     values, lists = table[name].to_pylist(), []
     for row, length in enumerate(lengths[: table.num_rows]):  # a list for each record, of values of others
         lists.append(None if length is None else (values * 3)[row : row + length])
-    given_table = table.append_column("list", pa.array(lists, pa.list_(TYPES[name][0])))
+    kind = TYPES[name][0]  # DuckDB cannot read a batch of empty lists over a dictionary
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    given_table = table.append_column("list", pa.array(lists, pa.list_(kind)))
 
     found, rejected = ran(
         node(each="list", **{"as": "x"}, keep=["n", "text"], number="no", empty=empty), given_table, size
@@ -237,4 +239,4 @@ def test_lists_of_any_type_come_apart_as_duckdb_unnests_them(
     query = f"SELECT n, text, no, x FROM ({union}) ORDER BY row_number, no"
     assert rejected == []
     assert records(found["out"]) == records(plain(query, given_table))
-    assert found["out"].schema.field("x").type.equals(TYPES[name][0])
+    assert found["out"].schema.field("x").type.equals(kind)
