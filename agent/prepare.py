@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -94,12 +95,19 @@ def check_flow(request: Request, now: datetime | None = None) -> Examined:
 
 
 def prepare(request: Request, now: datetime | None = None) -> Prepared:
-    """Loads, checks and plans a flow.
+    """Loads, checks and plans a flow. Systems that are away are asked again as the flow's `retry` says.
 
     Raises:
         Invalid: with every problem found, each with its place.
+        Unavailable: a system that tells a node's columns stays away.
     """
     examined = check_flow(request, now)
+    retry = examined.flow.settings.retry
+    for failed in range(1, retry.attempts):
+        if not examined.checked.unavailable or examined.checked.faults:
+            break
+        time.sleep(retry.pause_seconds(failed))
+        examined = check_flow(request, now)
     faults = [problem for problem in examined.checked.problems if not problem.warning]
     if faults:
         raise Invalid(faults)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from pipelines.errors import Bug, Unavailable
 from pipelines.facts import Facts
 from pipelines.job import Job
 from pipelines.ledger import Counts, Ledger, imbalances
@@ -44,6 +45,7 @@ def report(
         "parameters": plain_values(job.scope.values),
         "delivery": dict(delivery),
         "error": error,
+        "exit_code": fault.exit_code if isinstance(fault, (Unavailable, Bug)) else int(error is not None),
         "nodes": {
             name: node_report(station, facts.ledger.of(name), "failed" if error else "done")
             for name, station in job.plan.stations.items()

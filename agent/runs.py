@@ -23,6 +23,7 @@ from pipelines.facts import Plain
 from pipelines.job import Job, Watch
 from pipelines.lean import importing_beam
 from pipelines.node import Post
+from pipelines.reading import renew
 from pipelines.settle import all_facts, gather, release
 from repository import lake
 from repository.catalogue import Catalogue
@@ -68,6 +69,10 @@ class Host:
         Raises:
             Unavailable: a system is away without which a run cannot be finished.
         """
+
+        for folder in self.project.staging("x").parent.glob("*"):
+            if self.catalogue.has_ended(folder.name):  # its process died between the run's end and this
+                shutil.rmtree(folder, ignore_errors=True)
 
         def wanted(of: str, run: str) -> bool:
             job = journal.load_job(self.project.staging(run)) if of != flow and flow is not None else None
@@ -167,7 +172,30 @@ def _ended(job: Job, catalogue: Catalogue, prepared: Prepared, about: About, exe
         fault = found
     except Exception as found:  # noqa: BLE001 - whatever it is, the run gets its report
         fault = _unforeseen(job, found)
+    done, doubtful = journal.delivering(job)
+    if (isinstance(fault, Unavailable) and (done or doubtful)) or (isinstance(fault, Cancelled) and doubtful):
+        return _left(job, catalogue, about, fault, doubtful)
     return finish(job, catalogue, about, fault)
+
+
+def _left(job: Job, catalogue: Catalogue, about: About, fault: FlowError, doubtful: Sequence[str]) -> Report:
+    """Leaves a run as a crash would: some of it is delivered, or may be, and what is left waits for its target."""
+    release(job)
+    unknown = f"whether {', '.join(doubtful)} had committed is not known; " if doubtful else ""
+    words = (
+        f"{fault}; {unknown}what is read stays staged: the next run of the flow, or `processflow runs resume "
+        f"{job.scope.run}`, delivers what is left of it"
+    )
+    catalogue.leave_run(job.scope.run)
+    return report(
+        job,
+        gather(job, [all_facts(job), *job.watch.partial]),
+        ended=datetime.now(UTC),
+        delivery=about.delivery,
+        trigger=about.trigger,
+        fault=type(fault)(words),
+        cancelled=isinstance(fault, Cancelled),
+    )
 
 
 def _unforeseen(job: Job, found: Exception) -> Bug:
@@ -234,6 +262,7 @@ def _recovered(project: Project, catalogue: Catalogue, run: str, watch: Watch | 
     if watch is not None:
         job = replace(job, watch=watch)
         watch.meter.expect(job.plan.stations)
+        renew(job)
         about = replace(about, also={**about.also, "resumed": datetime.now(UTC).isoformat()})
     if watch is not None or journal.load_phase(job, 0) is not None:
         fault = None

@@ -53,10 +53,10 @@ def run(
 
 
 def exit_code(report: dict[str, Any]) -> int:
-    """0 where the run is done, 70 where it met a fault of ours, else 1."""
+    """0 where the run is done, 3 where another system was away, 70 where it met a fault of ours, else 1."""
     if report["status"] in ("done", "done_with_rejects"):
         return 0
-    return 70 if "a fault of ours" in str(report["error"]) else 1
+    return int(report.get("exit_code") or 1)
 
 
 def told(report: dict[str, Any], lake: Path) -> None:

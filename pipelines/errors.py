@@ -3,6 +3,7 @@
 * FlowError
   + Invalid        what was given is wrong: edit it       never retried
   + Unavailable    the other system is away: wait         retried with back-off
+    + Lost         what this run leans on is gone         a new run can, this one not
   + Failed         the run stopped by its own rules       read its report
   + Cancelled      somebody stopped it                    run it again
   + Bug            we are wrong: report it                never retried
@@ -67,6 +68,13 @@ class Unavailable(FlowError):
         super().__init__(what)
         self.asked_again = asked_again
         """Whether it has been asked as often as its connection says: nobody need ask again in this run."""
+
+
+class Lost(Unavailable):
+    """What a run leans on, such as a snapshot, is gone: asking again is of no use, a new run begins anew."""
+
+    def __init__(self, what: str = "") -> None:
+        super().__init__(what, asked_again=True)
 
 
 class Failed(FlowError):

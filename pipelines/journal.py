@@ -61,6 +61,19 @@ def load_planned(job: Job, phase: int) -> Plain | None:
     return found if isinstance(found, dict) else None
 
 
+def forget_planned(job: Job, phase: int) -> None:
+    """The phase begins anew: neither its plan nor what was done by it holds."""
+    for path in [job.journal / f"{PLANNED}-{phase}", *job.journal.glob(f"done-{phase}-*")]:
+        path.unlink(missing_ok=True)
+
+
+def delivering(job: Job) -> tuple[list[str], list[str]]:
+    """The posts that have committed, and those that were about to and have not heard whether they did."""
+    settled = sorted(path.name.removeprefix("settled-") for path in job.journal.glob("settled-*") if not path.suffix)
+    done = [node for node in settled if is_published(job, node)]
+    return done, [node for node in settled if node not in done]
+
+
 def save_phase(job: Job, phase: int, facts: Facts) -> None:
     """All workers of the phase are done; from here on the run can be finished without reading again."""
     write(job.journal / f"phase-{phase}", facts.plain(), durable=True)

@@ -281,6 +281,14 @@ class Get(Node):
         """The position that has both behind it. Associative and commutative; None is neutral."""
         return one if other is None else other
 
+    def repeats(self, split: Json) -> bool:
+        """Whether a split read again gives the same records in the same order: one that broke off can be read on."""
+        return True
+
+    def holds(self, split: Json, scope: Scope) -> bool:
+        """Whether a split that another process has planned can still be read. Raises `Unavailable`: nobody answers."""
+        return True
+
     def release(self, scope: Scope) -> None:
         """Lets go of what `plan` keeps open, such as a transaction that keeps a snapshot: all splits are read, or the
         run has ended. Called again, or where nothing is kept, it does no harm.

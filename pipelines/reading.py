@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines import journal
 from pipelines.entering import entry_splits
-from pipelines.errors import Bug, Unavailable
+from pipelines.errors import Bug, Lost, Unavailable
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.node import MALFORMED, Chunk, Get, Malformed, Rejects, Split, Want
@@ -48,6 +48,17 @@ def begin(job: Job, phase: int) -> list[Plain]:
     forwarded = {source.name for source, _ in job.forwards(phase)}
     found: list[Plain] = planned["splits"]
     return [split for split in found if split["node"] not in forwarded] if forwarded else found
+
+
+def renew(job: Job) -> None:
+    """Forgets what a dead process had planned and done in a phase that cannot be read on: it is planned anew."""
+    for phase in range(job.plan.phases):
+        planned = None if journal.load_phase(job, phase) is not None else journal.load_planned(job, phase)
+        splits = planned["splits"] if planned else []
+        stations = {station.name: station for station in job.plan.gets() if station.name not in job.entries}
+        mine = [split for split in splits if split["kind"] == "read" and split["node"] in stations]
+        if not all(_get(stations[split["node"]]).holds(split["payload"], job.scope) for split in mine):
+            journal.forget_planned(job, phase)
 
 
 def plan_splits(job: Job, phase: int) -> tuple[list[Plain], dict[str, object], list[tuple[str, str]]]:
@@ -135,6 +146,10 @@ def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chun
             given = done
             if failed >= station.retry.attempts or fault.asked_again:
                 raise
+            if done >= 0 and not _get(station).repeats(split["payload"]):
+                raise Lost(
+                    f"{fault}; its records come in another order when they are read again: a new run reads all"
+                ) from fault
             tap.transaction(station.name, "retry", attempt=failed, error=str(fault))
             job.watch.stop.wait(station.retry.pause_seconds(failed))
 

@@ -94,6 +94,12 @@ class Catalogue:
                 connection.execute(sa.insert(memories).values(dict(line)))
         return True
 
+    def leave_run(self, run: str) -> None:
+        """Lets go of a run that is not over, as if its process had ended: whoever asks next takes it over."""
+        nobody = Owner(this_process().host, 0, "")
+        with self._store.writing() as connection:
+            connection.execute(sa.update(runs).where(runs.c.run == run).values(**_owned(nobody)))
+
     def fail_run(self, run: str, error: str) -> dict[str, Json]:
         """Ends a run that left nothing to report but why."""
         with self._store.reading() as connection:
@@ -194,6 +200,12 @@ class Catalogue:
             states = connection.execute(sa.select(runs).where(runs.c.status == RUNNING)).mappings().all()
         dead = [state for state in states if _is_dead(state, silent) and wanted(state["flow"], state["run"])]
         return [state["run"] for state in dead if self._adopt(state, owner)]
+
+    def has_ended(self, run: str) -> bool:
+        """Whether a run is known and over."""
+        with self._store.reading() as connection:
+            state = connection.execute(sa.select(runs.c.status).where(runs.c.run == run)).first()
+        return state is not None and state.status != RUNNING
 
     def owner(self, run: str) -> Owner | None:
         """Who runs a run in progress; None: it has ended."""

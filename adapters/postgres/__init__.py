@@ -122,6 +122,14 @@ class Get(TableGet):
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         return reading.planned(self, super().plan(scope, position, want), want)
 
+    def repeats(self, split: Json) -> bool:
+        is_ordered = split["first"] is not None or (self.query is not None and bool(self.key))
+        return split["snapshot"] is not None and is_ordered
+
+    def holds(self, split: Json, scope: Scope) -> bool:
+        server = scope.connection(self.connection, Connection).server(scope)
+        return split["snapshot"] is None or snapshots.is_there(server, split["snapshot"])
+
     def release(self, scope: Scope) -> None:
         snapshots.release(scope.run)
 

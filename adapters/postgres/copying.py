@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters.postgres.opening import SETTINGS, Server, said
-from pipelines.errors import Unavailable
+from pipelines.errors import Lost, Unavailable
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -103,7 +103,7 @@ async def _begin(connection: Any, server: Server, snapshot: str | None) -> None:
     try:
         await connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
     except (asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError) as fault:
-        raise Unavailable(
+        raise Lost(
             f"{server.address}: the snapshot that this run reads is gone: the server was restarted, or the connection "
             f"that kept it was lost; a new run reads from the beginning of this one"
         ) from fault

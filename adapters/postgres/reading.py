@@ -249,7 +249,7 @@ def splits(reader: PostgresReader, get: TableGet, spans: Sequence[tuple[Json, bo
     if get.table:
         reader.lock(get.table)
         size = _blocks(reader, get.table)
-    snapshot = reader.export() if get.table or len(spans) > 1 else None
+    snapshot = reader.export()
     size = size if snapshot else None
     for span, is_bulk in spans:
         payload = {"snapshot": snapshot, "span": span, "first": None, "last": None}

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from adapters.postgres.opening import Server, connect, translated
+
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -57,6 +59,23 @@ def of_run(run: str, address: str, node: str) -> Held | None:
         _close(found)
         return None
     return found[0]
+
+
+def is_there(server: Server, name: str) -> bool:
+    """Whether the transaction that keeps a snapshot is still open, in whatever process."""
+    import psycopg
+
+    connection = connect(server, read_only=True)
+    try:
+        with translated(server):
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                connection.execute(f"SET TRANSACTION SNAPSHOT '{name}'".encode())
+            except (psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue):
+                return False
+    finally:
+        connection.close()
+    return True
 
 
 def hold(held: Held) -> None:

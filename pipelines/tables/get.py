@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 
 import pyarrow as pa
 
-from pipelines.errors import Invalid, Unavailable
+from pipelines.errors import Invalid
 from pipelines.node import Chunk, Get, Json, Report, Schemas, Split, SplitPlan, Want
 from pipelines.scope import Scope
 from pipelines.tables import positions
@@ -162,8 +162,6 @@ class TableGet(Get):
         except Invalid as fault:
             for problem in fault.problems:
                 report(("connection",), problem.what, problem.fix)
-        except Unavailable as fault:
-            report(("connection",), str(fault), "its columns cannot be checked now", warning=True)
         return {"out": None}
 
     def _checked(self, reader: Reader, values: Mapping[str, object], report: Report) -> pa.Schema | None:

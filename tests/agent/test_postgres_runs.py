@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ from agent.prepare import Request
 from agent.runs import run
 from tests.agent.projects import COMMAND, leftovers, project, report, run_here
 from tests.parts.postgres import Server, schema_of
+from tests.parts.proxy import Proxy
 from tests.parts.sharing import alone
 
 ORDERS = 50_000
@@ -104,66 +101,15 @@ def test_a_flow_reads_maps_and_upserts_and_goes_on_where_it_was(server: Server, 
     assert rows(server, tmp_path, f"SELECT count(*) FROM pg_stat_activity WHERE {idle}") == [(0,)]
 
 
-class Proxy:
-    """Passes what clients and a server say to each other, and cuts one line at a given word, once it is answered."""
-
-    def __init__(self, port: int, word: bytes) -> None:
-        self._port, self._word = port, word
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
-        self.cuts = 0
-        self._ends: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def __enter__(self) -> Proxy:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        for end in (self._listening, *self._ends):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for end in (self._listening, *self._ends):
-            end.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._port))
-            self._ends += [client, server]
-            for words in ((client, server, True), (server, client, False)):
-                thread = threading.Thread(target=self._pass, args=words)
-                self._threads.append(thread)
-                thread.start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, is_client: bool) -> None:
-        with suppress(OSError):
-            while said := source.recv(1 << 16):
-                if is_client and not self.cuts and re.search(self._word, said):
-                    self.cuts += 1
-                    source.shutdown(socket.SHUT_RDWR)  # the server does what it is told, and nobody hears of it
-                    sink.sendall(said)
-                    time.sleep(0.3)
-                    break
-                sink.sendall(said)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.mark.parametrize(
-    "moment", [rb"COPY \(SELECT", rb"COPY pg_temp", rb"INSERT INTO .*kept", rb"INSERT INTO _processflow", rb"COMMIT"]
+    "moment", [rb"COPY \(SELECT", rb"COPY pg_temp", rb"INSERT INTO .*kept", rb"INSERT INTO _processflow", rb"COMMIT\0"]
 )
 def test_a_line_cut_at_any_moment_is_tried_again_and_delivers_once(
     server: Server, tmp_path: Path, moment: bytes
 ) -> None:
-    with Proxy(server.port, moment) as proxy:
+    with Proxy(server.port) as proxy:
         made = shop(server, tmp_path, proxy.port)
+        proxy.cut_at(moment, heard=True)
         found = run_here(made, "nightly")
         snapshots.release_all()
 
