@@ -6,6 +6,7 @@ import shutil
 import statistics
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _replays(folder: Path, runs: int, records: int) -> None:
     assert before["nodes"]["checked"]["rejected"] == REJECTS, before["error"]
     (folder / "flows" / "bulk.yaml").write_text(RULE.format(most=records))
     words = [COMMAND, "replay", before["run"], "--again", "--json"]
-    _told(f"replay of {REJECTS:,} of {records:,}: cold", 2, lambda: process(words, cwd=str(folder)), runs)
+    _told(f"replay of {REJECTS:,} of {records:,}: cold", 2, partial(process, words, cwd=str(folder)), runs)
     shutil.rmtree(folder)
 
 
@@ -78,15 +79,21 @@ def _nights(folder: Path, runs: int, nights: int) -> None:
     files = list(made.lake.rglob("*.parquet"))
     size = sum(path.stat().st_size for path in files)
     print(f"{nights:,} runs, {2 * RECORDS * nights:,} logged records, {len(files):,} files, {size / (1 << 30):.1f} GiB")
-    for key, said in ((SOME, f"that {-(-nights // 200)} runs saw"), (EVERY, "that every run saw, the latest 20 shown")):
-        words = [COMMAND, "trace", key, "--json"]
-        _told(f"trace of a key {said}: cold", 0.3, lambda words=words: process(words, cwd=str(folder)), runs)  # type: ignore[misc]
-        _told(f"trace of a key {said}: warm", 0.3, lambda key=key: call(lambda: trace(made, key)), runs)  # type: ignore[misc]
-    for said, sql in (("sum by a column of a node", AGGREGATE), ("count of all records by port", COUNTED)):
-        words = [COMMAND, "query", sql]
-        _told(f"query, {said}: cold", 3, lambda words=words: process(words, cwd=str(folder)), runs)  # type: ignore[misc]
-        _told(f"query, {said}: warm", 3, lambda sql=sql: call(lambda: rows(made.lake, sql)), runs)  # type: ignore[misc]
+    asked(made, runs)
     shutil.rmtree(folder)
+
+
+def asked(made: Project, runs: int) -> None:
+    """Traces keys and answers questions over what was laid down."""
+    for key, said in ((SOME, "that every 200th run saw"), (EVERY, "that every run saw, the latest 20 shown")):
+        _both(f"trace of a key {said}", 0.3, ["trace", key, "--json"], partial(trace, made, key), made, runs)
+    for said, sql in (("sum by a column of a node", AGGREGATE), ("count of all records by port", COUNTED)):
+        _both(f"query, {said}", 3, ["query", sql], partial(rows, made.lake, sql), made, runs)
+
+
+def _both(name: str, goal: float, words: list[str], ours: Callable[[], object], made: Project, runs: int) -> None:
+    _told(f"{name}: cold", goal, partial(process, [COMMAND, *words], cwd=str(made.folder)), runs)
+    _told(f"{name}: warm", goal, partial(call, ours), runs)
 
 
 def logged(made: Project, nights: int) -> None:
@@ -162,8 +169,11 @@ def _report(name: str, started: datetime) -> Report:
 def _told(name: str, goal: float, ours: Callable[[], Timed], runs: int) -> None:
     """Runs once unmeasured and then `runs` times, and prints the median of the seconds."""
     ours()
-    seconds = sorted(ours().seconds for _ in range(runs))
+    measured = [ours() for _ in range(runs)]
+    seconds = sorted(one.seconds for one in measured)
+    cpu = statistics.median(one.cpu_seconds for one in measured)
     print(
-        f"{name:<60} {statistics.median(seconds):6.3f} s ({seconds[0]:.3f}-{seconds[-1]:.3f}), goal {goal:g} s",
+        f"{name:<64} {statistics.median(seconds):6.3f} s ({seconds[0]:.3f}-{seconds[-1]:.3f}), goal {goal:g} s"
+        f" | cpu {cpu:.2f} s",
         flush=True,
     )
