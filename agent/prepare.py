@@ -15,6 +15,7 @@ from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow
 from pipelines.flowfile import load
 from pipelines.job import Gathering, Job, Watch
+from pipelines.node import Wide
 from pipelines.parameters import values
 from pipelines.plan import Plan, plan
 from pipelines.scope import Scope
@@ -142,7 +143,9 @@ def business_keys(planned: Plan) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     before = {target: node for node, _port, target in reversed(planned.links())}
     for name, station in planned.stations.items():
-        own = tuple(getattr(station.spec.config, "key", None) or found.get(before.get(name, ""), ()))
+        config = station.spec.config
+        by = getattr(config, "by", None) if isinstance(config, Wide) and not config.keeps_records else None
+        own = tuple(getattr(config, "key", None) or by or found.get(before.get(name, ""), ()))
         there = [set(schema.names) for port, schema in station.outputs.items() if port != "rejected"]
         if own and all(set(own) <= columns for columns in there):
             found[name] = own

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.errors import Invalid
+from repository.families import Made
 from repository.project import Project
 from repository.tracks import Passed, Step, Track, Tracks
 
 Way = dict[str, Any]
-"""A record in a run: `run`, `flow`, `rid`, `started`, `replay_of`, `outcome`, `steps`."""
+"""A record in a run: `run`, `flow`, `rid`, `started`, `replay_of`, `outcome`, `steps`; `into`: the records that were made of
+it and others. A step at which it was made has `parents`, some of their row ids, and `parents_count`."""
+MOST_FURTHER = 10
+"""Of the records that were made of those asked for, so many are followed."""
 
 
 def trace(
@@ -34,8 +38,13 @@ def trace(
         found = [Track(*named, rid)]
     else:
         found = tracks.by_key(str(key), flow, named[0] if named else None, most)
-    passed, steps = tracks.steps(_with_replays(tracks, found)[-most:])
-    ways = [_way(track, kept, passed[track.run]) for track, kept in steps.items() if kept]
+    followed = _with_replays(tracks, found)[-most:]
+    known = tracks.families(followed)
+    into = {Track(track.run, track.flow, made.rid): None for track, some in known.items() for made in some}
+    further = [track for track in into if track not in known][: min(MOST_FURTHER, max(0, most - len(followed)))]
+    known |= tracks.families(further)
+    passed, steps = tracks.steps([*followed, *further])
+    ways = [_way(track, kept, passed[track.run], known[track]) for track, kept in steps.items() if kept]
     ways = sorted(ways, key=lambda way: str(way["started"]))
     if not ways:
         raise Invalid(_unknown(key, rid, flow, run))
@@ -71,7 +80,7 @@ def _with_replays(tracks: Tracks, found: Sequence[Track]) -> list[Track]:
     return list(ordered)
 
 
-def _way(track: Track, kept: Sequence[Step], passed: Passed) -> Way:
+def _way(track: Track, kept: Sequence[Step], passed: Passed, family: Sequence[Made]) -> Way:
     nodes = passed.nodes
     order = {name: place for place, name in enumerate(nodes)}
     steps = sorted(kept, key=lambda step: (order.get(step["node"], len(order)), _rank(step)))
@@ -79,6 +88,9 @@ def _way(track: Track, kept: Sequence[Step], passed: Passed) -> Way:
     for step in steps:
         step["type"] = nodes.get(step["node"], {}).get("type")
         step["at"] = step["at"].isoformat()
+        made = next((one for one in family if (one.node, one.rid) == (step["node"], track.rid)), None)
+        if made is not None and step["port"] == "out":
+            step["parents"], step["parents_count"] = list(made.parents), made.count
         payload = step.get("payload")
         if payload is not None:
             step["changes"] = _changes(before, payload)
@@ -89,7 +101,8 @@ def _way(track: Track, kept: Sequence[Step], passed: Passed) -> Way:
         "rid": track.rid,
         "started": passed.started,
         "replay_of": passed.replay_of,
-        "outcome": _outcome(steps, nodes),
+        "into": [{"node": made.node, "rid": made.rid} for made in family if made.rid != track.rid],
+        "outcome": _outcome(steps, nodes, [made for made in family if made.rid != track.rid]),
         "steps": steps,
     }
 
@@ -113,12 +126,11 @@ def _changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict
     }
 
 
-def _outcome(steps: Sequence[Step], nodes: Mapping[str, Mapping[str, Any]]) -> str:
+def _outcome(steps: Sequence[Step], nodes: Mapping[str, Mapping[str, Any]], into: Sequence[Made]) -> str:
     """What became of a record, as far as its run has kept it."""
-    delivered = list(dict.fromkeys(step["node"] for step in steps if step["port"] == "delivered"))
-    rejected = list(dict.fromkeys(step["node"] for step in steps if step["port"] == "rejected"))
-    told = [f"delivered by {', '.join(delivered)}"] if delivered else []
-    told += [f"rejected by {', '.join(rejected)}"] if rejected else []
+    if into and steps:
+        return " and ".join(dict.fromkeys([*_ends(steps), *(f"went into rid {m.rid} at {m.node}" for m in into)]))
+    told = _ends(steps)
     if told or not steps:
         return " and ".join(told)
     last = steps[-1]["node"]
@@ -127,6 +139,14 @@ def _outcome(steps: Sequence[Step], nodes: Mapping[str, Mapping[str, Any]]) -> s
     if leavers:
         return f"left {last}; then filtered (by {' or '.join(leavers)}), or not among the records that were kept"
     return f"left {last}; what came then was not kept"
+
+
+def _ends(steps: Sequence[Step]) -> list[str]:
+    """Who delivered a record, and who rejected it."""
+    delivered = list(dict.fromkeys(step["node"] for step in steps if step["port"] == "delivered"))
+    rejected = list(dict.fromkeys(step["node"] for step in steps if step["port"] == "rejected"))
+    told = [f"delivered by {', '.join(delivered)}"] if delivered else []
+    return told + ([f"rejected by {', '.join(rejected)}"] if rejected else [])
 
 
 def _unknown(key: str | None, rid: int | None, flow: str | None, run: str | None) -> str:

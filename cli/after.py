@@ -91,6 +91,9 @@ def _step(step: Mapping[str, Any], *, is_first: bool) -> list[object]:
         what = "unchanged"
     else:
         what = _changed(step["changes"])
+    if "parents" in step:
+        some = ", ".join(map(str, step["parents"])) + (", …" if step["parents_count"] > len(step["parents"]) else "")
+        what = f"made of {show.counted(step['parents_count'], 'record')} (rid {some}); {what}"
     return [step["node"], step["port"], show.moment(step["at"]), what]
 
 

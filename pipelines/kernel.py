@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.align import align
+from pipelines.descent import parents_of
 from pipelines.entering import enter
 from pipelines.errors import Bug, Cancelled, Failed, Unavailable
 from pipelines.facts import Facts, Plain
@@ -23,6 +24,7 @@ from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_
 from pipelines.remembering import KeyWriter
 from pipelines.retry import attempts
 from pipelines.sql.sandbox import Sandbox
+from pipelines.sql.workbench import Workbench
 from pipelines.tap import Tap
 from pipelines.wide import Intake, work
 from pipelines.wire import SpillWriter, read_spill
@@ -76,9 +78,11 @@ class Program:
         """Works what a wide node has taken, and lets what comes of it leave."""
         config, counts = station.spec.config, self.facts.ledger.of(station.name)
         started = time.perf_counter()
-        taken, batches = work(self.job, station, split, self._sandbox)
+        made: list[pa.Array] = []
+        taken, batches = work(self.job, station, split, self._sandbox, self._descent(station, made))
         left, keys = 0, self._key_writer(station)
         for batch in batches:
+            made.append(ids_of(batch))
             if keys is not None:
                 keys.put(batch)
             counts.seconds += time.perf_counter() - started
@@ -92,6 +96,21 @@ class Program:
         else:
             counts.merged += taken
             counts.created += left
+
+    def _descent(self, station: Station, made: list[pa.Array]) -> Callable[[Workbench], None] | None:
+        """Tells the data log of which records those were made that leave a wide node; None: there is nothing to tell."""
+        config, policy = station.spec.config, station.snapshots.get("out", "none")
+        pairs = config.parents(station.named_inputs) if isinstance(config, Wide) else None
+        if pairs is None or policy == "none" or self.job.is_dry:
+            return None
+        asked = pairs
+
+        def tell(bench: Workbench) -> None:
+            if made:
+                ids = pa.concat_arrays(made)
+                self._tap.descent(station.name, "out", ids, lambda some: parents_of(bench, asked, some))
+
+        return tell
 
     def _key_writer(self, station: Station) -> KeyWriter | None:
         """Takes the keys of what leaves a node that remembers them for the next runs."""

@@ -181,6 +181,11 @@ class Wide(Node):
         """How many pairs may be made; None: as many as the environment says."""
         return None
 
+    def parents(self, schemas: Mapping[str, pa.Schema]) -> str | None:
+        """A SELECT over the inputs' relations and `MADE`: the row ids `rid` of records that left, and for each the row ids
+        `parent` of those it was made of. None: they are none, or nobody can tell."""
+        return None
+
     def remembered_key(self) -> tuple[str, ...]:
         """The columns of its only input whose values are remembered from run to run: records that come with values which
         a former run has let through are filtered. None: nothing is remembered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +44,10 @@ class Tap(Protocol):
 
     def deliveries(self, node: str, ids: pa.Int64Array, receipts: Receipts, attempt: int) -> None:
         """Records that a target has taken."""
+
+    def descent(self, node: str, port: str, made: pa.Int64Array, find: Callable[[pa.Array], pa.RecordBatch]) -> None:
+        """Records that a node has made of several have left by a port. `find` tells for some of them, those that are kept,
+        their `parents` and how many these are (`count`)."""
 
     def transaction(self, node: str, what: str, **details: Any) -> None:
         """Something that happened, in order: a call made, a retry, an error. No secrets, no payload."""

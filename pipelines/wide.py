@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +158,10 @@ def _together(partitions: Mapping[int, list[Plain]], most_rows: int) -> Iterator
         yield held
 
 
-def work(job: Job, station: Station, split: Plain, sandbox: Sandbox) -> tuple[int, Iterator[pa.RecordBatch]]:
-    """How many records a split holds, and what leaves the node for them, with row ids."""
+def work(
+    job: Job, station: Station, split: Plain, sandbox: Sandbox, then: Callable[[Workbench], None] | None = None
+) -> tuple[int, Iterator[pa.RecordBatch]]:
+    """How many records a split holds, and what leaves the node for them, with row ids; `then` is called at the end."""
     config = station.spec.config
     if not isinstance(config, Wide):
         raise Bug(f"node {station.name!r} is not wide")
@@ -178,16 +180,25 @@ def work(job: Job, station: Station, split: Plain, sandbox: Sandbox) -> tuple[in
     if memory is not None:
         keep_unseen(bench, RELATION, key, memory, sandbox)
     query = config.query(station.named_inputs, job.scope, sandbox)
-    return sum(rows.values()), _given(bench, query, job, station, config)
+    return sum(rows.values()), _given(bench, query, job, station, config, then)
 
 
-def _given(bench: Workbench, query: str, job: Job, station: Station, config: Wide) -> Iterator[pa.RecordBatch]:
+def _given(
+    bench: Workbench,
+    query: str,
+    job: Job,
+    station: Station,
+    config: Wide,
+    then: Callable[[Workbench], None] | None,
+) -> Iterator[pa.RecordBatch]:
     schema = station.outputs["out"].append(pa.field(ROW_ID, pa.int64(), nullable=False))
     untell = job.watch.stop.tell(bench.interrupt)
     try:
         for batch in bench.batches(query, job.plan.batch_rows, keeps_order=config.keeps_order):
             if batch.num_rows:
                 yield align(batch, schema)
+        if then is not None:
+            then(bench)
     except Cancelled:
         job.watch.stop.heed()
         raise

@@ -47,7 +47,7 @@ TOGETHER_BYTES = 1 << 20
 TOGETHER_PAYLOADS = 32
 """How many share a file: each row is null in the columns of all others."""
 COMPACT: dict[str, Any] = {"default": str, "ensure_ascii": False, "separators": (",", ":")}
-PLAIN_TABLES = ("deliveries", "replays", "transactions")
+PLAIN_TABLES = ("deliveries", "parents", "replays", "transactions")
 KEYS, MERGED_KEYS = ".keys", ".merged.keys"
 FILTERED_KEYS = 1 << 20
 """Of a run that keeps more keys there is no filter, and of more receipts none of theirs: it would take seconds."""

@@ -46,6 +46,15 @@ REPLAYS = pa.schema(
     ]
 )
 """One row per node and earlier run whose rejects a run took up again; the view unfolds the lists."""
+PARENTS = pa.schema(
+    [
+        pa.field("node", pa.string()),
+        pa.field("rid", pa.int64()),
+        pa.field("parents", pa.list_(pa.int64())),
+        pa.field("count", pa.int64()),
+    ]
+)
+"""One row per record that a node made of several; the view unfolds the list."""
 TRANSACTIONS = pa.schema(
     [
         pa.field("part", pa.string()),

@@ -64,6 +64,13 @@ class Port:
         if self._head["policy"] == "all" and self._bytes > SPILL_BYTES:
             self._spill()
 
+    def among(self, ids: pa.Array) -> pa.Array:
+        """Which of the records that just came are kept, so far."""
+        if self._head["policy"] == "all":
+            return ids
+        held = self._whole if self._sample is None else self._sample.held()
+        return pc.filter(ids, pc.is_in(ids, pa.chunked_array([ids_of(batch) for batch in held], pa.int64())))
+
     def relieve(self) -> None:
         """Frees memory: a port that keeps everything writes it, `auto` goes over to a sample."""
         if self._head["policy"] == "all":

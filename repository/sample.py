@@ -94,6 +94,10 @@ class Sample:
         if self._held > 2 * self._rows or self.bytes > 2 * self._limit_bytes:
             self._prune()
 
+    def held(self) -> list[pa.RecordBatch]:
+        """What may belong to the sample, so far."""
+        return [batch for batch, _ in self._chunks]
+
     def close(self) -> list[pa.RecordBatch]:
         """The sampled records, in the order they came."""
         self._prune()

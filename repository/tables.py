@@ -33,6 +33,7 @@ TABLES: dict[str, dict[str, str]] = {
         **HEAD, "rid": "BIGINT", "key": "VARCHAR", "id": "VARCHAR", "status": "VARCHAR", "attempt": "INTEGER",
         "milliseconds": "DOUBLE", "at": "TIMESTAMPTZ",
     },
+    "parents": {**HEAD, "rid": "BIGINT", "parent": "BIGINT", "parents": "BIGINT"},
     "replays": {**HEAD, "rid": "BIGINT", "of": "VARCHAR"},
     "transactions": {
         "run": "VARCHAR", "flow": "VARCHAR", "version": "VARCHAR", "seq": "BIGINT", "at": "TIMESTAMPTZ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import pyarrow as pa
 from pipelines.node import Receipts, Rejects
 from pipelines.tap import TapPlan
 from repository.disk import written
-from repository.pieces import ATTEMPT, CODE, DELIVERIES, MESSAGE, TRANSACTIONS, Piece, pack
+from repository.pieces import ATTEMPT, CODE, DELIVERIES, MESSAGE, PARENTS, TRANSACTIONS, Piece, pack
 from repository.port import Port, instant, stamped
-from repository.sample import Hashes
+from repository.sample import Hashes, one_batch
 from repository.secrecy import hidden_columns
 from repository.spill import Spill, with_constants
 
@@ -26,6 +26,8 @@ TAP_BYTES = 64 << 20
 DELIVERED_ROWS = 1 << 20
 """Row ids of receipts held before they are written."""
 DELIVERED_BYTES = 16 << 20
+DESCENTS = 1 << 18
+"""Records whose parents are held before they are written."""
 EVENTS = 20_000
 """Transactions held before they are written."""
 
@@ -40,6 +42,8 @@ class LakeTap:
         self._hashes = Hashes()
         self._ports: dict[tuple[str, str, str], Port] = {}
         self._deliveries = Rows(plan, self._new_path, "deliveries")
+        self._parents = Rows(plan, self._new_path, "parents")
+        self._descents: list[pa.RecordBatch] = []
         self._transactions = Rows(plan, self._new_path, "transactions")
         self._receipts: list[tuple[str, pa.Int64Array, Receipts, int, pa.Scalar]] = []
         self._receipt_rows = 0
@@ -77,6 +81,19 @@ class LakeTap:
             with written(self._plan.staging):
                 self._deliveries.spill(self._take_receipts())
 
+    def descent(self, node: str, port: str, made: pa.Int64Array, find: Callable[[pa.Array], pa.RecordBatch]) -> None:
+        """Keeps the parents of those that are kept."""
+        kept = self._ports.get(("records", node, port))
+        ids = made.slice(0, 0) if kept is None else kept.among(made)
+        if not len(ids):
+            return
+        found = find(ids)
+        columns = [pa.repeat(pa.scalar(node), found.num_rows), *found.columns]
+        self._descents.append(pa.RecordBatch.from_arrays(columns, schema=PARENTS))
+        if sum(batch.num_rows for batch in self._descents) >= DESCENTS:
+            with written(self._plan.staging):
+                self._parents.spill(self._take_descents())
+
     def transaction(self, node: str, what: str, **details: Any) -> None:
         """Keeps an event."""
         text = json.dumps(details, default=str, ensure_ascii=False, separators=(",", ":"))
@@ -90,6 +107,7 @@ class LakeTap:
         with written(self._plan.staging):
             pieces = [piece for port in self._ports.values() for piece in port.close()]
             pieces += self._deliveries.close(self._take_receipts())
+            pieces += self._parents.close(self._take_descents())
             pieces += self._transactions.close(self._take_events())
         return pieces
 
@@ -124,6 +142,10 @@ class LakeTap:
             pa.array([at for *_, at in taken], DELIVERIES.field("at").type),
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=DELIVERIES)
+
+    def _take_descents(self) -> pa.RecordBatch:
+        taken, self._descents = self._descents, []
+        return one_batch(taken) if taken else pa.RecordBatch.from_pylist([], schema=PARENTS)
 
     def _take_events(self) -> pa.RecordBatch:
         taken, self._events = self._events, []

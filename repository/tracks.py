@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repository.columns import literal, quoted
+from repository.families import Made, families
 from repository.keyfilter import Blocks, hash_of
 from repository.manifest import Commit, File, Manifest, read
 from repository.opening import opened, read_files
@@ -103,6 +104,13 @@ class Tracks:
                 for run, flow, of, rid in sorted(_asked(connection, paths, select, where)):
                     found.setdefault(Track(of, flow, rid), []).append(Track(run, flow, rid))
         return found
+
+    def families(self, tracks: Collection[Track]) -> dict[Track, list[Made]]:
+        """For each record those that a node made of it and others."""
+        runs = {track.run for track in tracks}
+        paths = self._paths([commit for name, commit in self._commits.items() if name in runs], "parents")
+        found = families(paths, {(track.run, track.rid) for track in tracks})
+        return {track: found.get((track.run, track.rid), []) for track in tracks}
 
     def steps(self, tracks: Collection[Track]) -> tuple[dict[str, Passed], dict[Track, list[Step]]]:
         """The runs of some records, and what they have kept of each record, in the order in which it happened."""

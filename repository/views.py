@@ -88,6 +88,9 @@ class Views:
             return View("", table, _empty(TABLES[table]), ())
         if table == "deliveries":
             select = _deliveries(self._read(files))
+        elif table == "parents":
+            columns = 'run, flow, version, node, rid, unnest(parents) AS parent, "count" AS parents'
+            select = f"SELECT {columns} FROM {self._read(files)}"
         elif table == "replays":
             select = f'SELECT run, flow, version, node, unnest(rids) AS rid, "of" FROM {self._read(files)}'
         elif table == "transactions":

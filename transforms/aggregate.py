@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 from pydantic import Field
 
+from pipelines.descent import same_key
 from pipelines.node import Example, Report, Schemas, Wide
 from pipelines.records import ROW_ID
 from pipelines.scope import Scope
@@ -63,6 +64,9 @@ class Aggregate(Wide):
         row_id = f"coalesce(min({ROW_ID}), -1) AS {ROW_ID}"
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
         return f"SELECT {', '.join([*keys, *measures, row_id])} FROM {RELATION}{group}"
+
+    def parents(self, schemas: Mapping[str, pa.Schema]) -> str | None:
+        return same_key(RELATION, self.by)
 
     def needs(
         self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from pipelines.descent import same_key
 from pipelines.node import Example, Report, Schemas, Wide
 from pipelines.records import ROW_ID
 from pipelines.scope import Scope
@@ -78,6 +79,9 @@ class Dedupe(Wide):
         order = order_of([*self.order_by, ROW_ID], turned=self.keep == "last")
         kept = f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
         return f"SELECT * FROM {RELATION} {kept} ORDER BY {ROW_ID}"
+
+    def parents(self, schemas: Mapping[str, pa.Schema]) -> str | None:
+        return same_key(RELATION, self.key)
 
     def needs(
         self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox

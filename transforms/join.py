@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from pipelines.descent import MADE
 from pipelines.errors import Invalid
 from pipelines.node import Example, Report, Schemas, Wide
 from pipelines.records import ROW_ID
@@ -101,6 +102,16 @@ class Join(Wide):
         right = [f"r.{column(name)} AS {column(new)}" for new, name in self._taken(schemas["right"]).items()]
         row_id = f"coalesce(l.{ROW_ID}, r.{ROW_ID}) AS {ROW_ID}"
         return f'SELECT {", ".join([*left, *right, row_id])} FROM "left" l {KINDS[self.how]} "right" r ON {on}'
+
+    def parents(self, schemas: Mapping[str, pa.Schema]) -> str | None:
+        if self.how in ("semi", "anti"):
+            return None
+        on = " AND ".join(f"l.{column(mine)} = r.{column(theirs)}" for mine, theirs in self._keys().items())
+        mine = f'SELECT l.* FROM "left" l SEMI JOIN {MADE} m ON l.{ROW_ID} = m.rid'
+        return (
+            f"SELECT l.{ROW_ID} AS rid, l.{ROW_ID} AS parent FROM ({mine}) l UNION ALL "
+            f'SELECT l.{ROW_ID}, r.{ROW_ID} FROM ({mine}) l JOIN "right" r ON {on}'
+        )
 
     def needs(
         self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox

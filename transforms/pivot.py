@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 from pydantic import Field
 
+from pipelines.descent import same_key
 from pipelines.node import Example, Report, Schemas, Wide
 from pipelines.records import ROW_ID
 from pipelines.scope import Scope
@@ -70,6 +71,9 @@ class Pivot(Wide):
             for name, value in wanted.items()
         )
         return f"SELECT {keys}, {made}, min({ROW_ID}) AS {ROW_ID} FROM {RELATION} GROUP BY {keys}"
+
+    def parents(self, schemas: Mapping[str, pa.Schema]) -> str | None:
+        return same_key(RELATION, self.by)
 
     def needs(
         self, wanted: frozenset[str] | None, schemas: Mapping[str, pa.Schema], sandbox: Sandbox

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,9 @@ class Noted:
 
     def deliveries(self, node: str, ids: pa.Int64Array, receipts: Receipts, attempt: int) -> None:
         self._note("deliveries", node, ids)
+
+    def descent(self, node: str, port: str, made: pa.Int64Array, find: Callable[[pa.Array], pa.RecordBatch]) -> None:
+        """Nothing of it is noted."""
 
     def transaction(self, node: str, what: str, **details: Any) -> None:
         self.pieces.append({"table": "transactions", "place": node, "what": what})

@@ -274,7 +274,7 @@ def test_show_tables_and_describe_tell_what_is_there(filled: Any) -> None:
     described = [row["column_name"] for row in rows(filled.root, 'DESCRIBE "web-orders".orders')]
 
     assert shown == [
-        "runs", "nodes", "records", "rejects", "deliveries", "replays", "transactions",
+        "runs", "nodes", "records", "rejects", "deliveries", "parents", "replays", "transactions",
         '"web-orders".orders', '"web-orders"."large.review"', '"web-orders"."erp.rejected"',
     ]  # fmt: skip
     assert described == ["order_id", "total", "run", "rid"]
