@@ -36,6 +36,9 @@ _WRONG_AT_CONNECT = re.compile(
     re.IGNORECASE,
 )
 
+_BROKEN_OFF = re.compile(r"SSL (connection has been closed|SYSCALL)", re.IGNORECASE)
+"""Words of TLS that speak of a lost line."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -116,7 +119,9 @@ def connect(server: Server, *, read_only: bool) -> Driver[Any]:
     except (psycopg.Error, UnicodeError) as fault:
         text = " ".join(str(fault).split())
         words = f"{server.address}: cannot connect: {text}"
-        raise (Invalid if _WRONG_AT_CONNECT.search(text) else Unavailable)(words) from fault
+        told = re.sub(r'connection to server at "[^"]*"', "", text)  # a host may be called service-1
+        is_wrong = _WRONG_AT_CONNECT.search(told) and not _BROKEN_OFF.search(told)
+        raise (Invalid if is_wrong else Unavailable)(words) from fault
     with translated(server):
         items = ", ".join(f"set_config('{name}', ${number}, false)" for number, name in enumerate(options, 1))
         found.execute(f"SELECT {items}", list(options.values()))
