@@ -1,11 +1,12 @@
-"""PostgreSQL read to Parquet, written, and upserted, beside COPY done by hand in as many connections."""
+"""PostgreSQL to PostgreSQL, to Parquet, written and upserted, beside psql and COPY done by hand."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -27,6 +28,13 @@ READ = """  orders: {type: postgres.get, from: start, connection: shop, table: o
 """
 WRITE = """  orders: {{type: file.get, from: start, path: orders.parquet}}
   out: {{type: postgres.post, from: orders, connection: shop, table: kept, mode: {mode}, key: [id]}}
+"""
+COPY = """  orders: {type: postgres.get, from: start, connection: shop, table: orders}
+  out: {type: postgres.post, from: orders, connection: shop, table: moved}
+"""
+MAP = """  orders: {type: postgres.get, from: start, connection: shop, table: orders}
+  shaped: {type: map, from: orders, fields: {customer: upper(customer), price: "CAST(price * 2 AS decimal(10,2))", weight: weight / 1000}}
+  out: {type: postgres.post, from: shaped, connection: shop, table: moved}
 """
 BY_HAND = """
 import sys, threading, psycopg, asyncio, asyncpg, pyarrow as pa, pyarrow.csv as csv, pyarrow.parquet as pq
@@ -65,7 +73,11 @@ def measure(folder: Path, runs: int, scale: float) -> None:
     with alone(Server.made) as server:
         words = f"postgresql://{USER}@127.0.0.1:{server.port}/postgres"
         os.environ["PGPASSWORD"] = PASSWORD
-        _read(server, words, folder / "read", runs, int(5_000_000 * scale))
+        _run(server, TABLE.format(rows=int(5_000_000 * scale)))
+        _run(server, "VACUUM ANALYZE orders")
+        _move(server, words, folder / "copy", runs, COPY, "PostgreSQL 5M to PostgreSQL", (1.25, 1.1))
+        _move(server, words, folder / "map", runs, MAP, "PostgreSQL 5M, map, to PostgreSQL", (1.6, 1.6))
+        _read(server, words, folder / "read", runs)
         _write(server, words, folder / "write", runs, int(1_000_000 * scale), "append")
         _write(server, words, folder / "upsert", runs, int(100_000 * scale), "upsert")
 
@@ -83,9 +95,35 @@ def _run(server: Server, statement: str) -> None:
         connection.execute(statement)
 
 
-def _read(server: Server, words: str, folder: Path, runs: int, rows: int) -> None:
-    _run(server, f"DROP TABLE IF EXISTS orders; {TABLE.format(rows=rows)}")
-    _run(server, "VACUUM ANALYZE orders")
+def _fresh(server: Server, statements: Sequence[str], timed: Callable[[], Timed]) -> Callable[[], Timed]:
+    """Each run begins with the same tables; making them is not timed."""
+
+    def run() -> Timed:
+        for statement in [*statements, "CHECKPOINT"]:
+            _run(server, statement)
+        return timed()
+
+    return run
+
+
+def _move(
+    server: Server, words: str, folder: Path, runs: int, nodes: str, what: str, goals: tuple[float, float]
+) -> None:
+    """From one table into another like it, beside two psql and a pipe."""
+    _run(server, "CREATE TABLE IF NOT EXISTS moved (LIKE orders)")
+    ours = _flow(server, folder, nodes)
+    psql = shutil.which("psql") or "psql"
+    pipe = f'{psql} -qc "copy orders to stdout (format binary)" {words} | {psql} -qc "copy moved from stdin (format binary)" {words}'
+    limit = _fresh(server, ["TRUNCATE moved"], lambda: process(["sh", "-c", pipe]))
+    cold = [COMMAND, "run", "moved", "--json"]
+    pairs(
+        f"{what}: cold", goals[0], _fresh(server, ["TRUNCATE moved"], lambda: process(cold, str(folder))), limit, runs
+    )
+    pairs(f"{what}: warm", goals[1], _fresh(server, ["TRUNCATE moved"], lambda: call(ours)), limit, runs)
+    _run(server, "DROP TABLE moved")
+
+
+def _read(server: Server, words: str, folder: Path, runs: int) -> None:
     ours = _flow(server, folder, READ)
     code = BY_HAND.format(columns=COLUMNS, words=words, target=str(folder / "limit"))
     command = [sys.executable, "-c", code]
@@ -101,13 +139,13 @@ def _write(server: Server, words: str, folder: Path, runs: int, rows: int, mode:
     base = 10 * rows if mode == "upsert" else 0
     columns = ", ".join(COLUMNS)
     folder.mkdir(parents=True)
-    first = base - rows // 2 if base else 1
-    made = (
+    lowest = base - rows // 2 if base else 1
+    rows_sql = (
         TABLE.removeprefix("CREATE TABLE orders AS ")
         .format(rows=0)
         .replace("generate_series(1, 0) n", "range({first}, {end}) t(n)")
     )
-    query = made.replace("::int AS quantity", "::INTEGER AS quantity").format(first=first, end=first + rows)
+    query = rows_sql.replace("::int AS quantity", "::INTEGER AS quantity").format(first=lowest, end=lowest + rows)
     duckdb.execute(f"COPY ({query}) TO '{folder / 'orders.parquet'}'")
     text = str(folder / "orders.csv")
     duckdb.execute(f"COPY (FROM '{folder / 'orders.parquet'}') TO '{text}' (HEADER false)")
@@ -125,26 +163,16 @@ def _write(server: Server, words: str, folder: Path, runs: int, rows: int, mode:
             if base:
                 cursor.execute(f"INSERT INTO kept SELECT * FROM stage ON CONFLICT (id) DO UPDATE SET {sets}")
 
-    def fresh(timed: Callable[[], Timed]) -> Callable[[], Timed]:
-        """Each run begins with the same table; making it is not timed."""
-
-        def run() -> Timed:
-            _run(server, "TRUNCATE kept")
-            if base:
-                _run(server, f"INSERT INTO kept {TABLE.removeprefix('CREATE TABLE orders AS ').format(rows=base)}")
-            _run(server, "VACUUM ANALYZE kept")
-            _run(server, "CHECKPOINT")
-            return timed()
-
-        return run
-
+    made = [f"INSERT INTO kept {TABLE.removeprefix('CREATE TABLE orders AS ').format(rows=base)}"] if base else []
+    first = ["TRUNCATE kept", *made, "VACUUM ANALYZE kept"]
     what, cold_goal, warm_goal = ("upsert 100k into 1M", 2.4, 1.45) if base else ("write 1M", 2.4, 1.45)
     cold = [COMMAND, "run", "moved", "--json"]
     pairs(
         f"PostgreSQL {what}: cold",
         cold_goal,
-        fresh(lambda: process(cold, str(folder))),
-        fresh(lambda: call(by_hand)),
+        _fresh(server, first, lambda: process(cold, str(folder))),
+        _fresh(server, first, lambda: call(by_hand)),
         runs,
     )
-    pairs(f"PostgreSQL {what}: warm", warm_goal, fresh(lambda: call(ours)), fresh(lambda: call(by_hand)), runs)
+    timed = [_fresh(server, first, lambda one=one: call(one)) for one in (ours, by_hand)]  # type: ignore[misc]
+    pairs(f"PostgreSQL {what}: warm", warm_goal, timed[0], timed[1], runs)
