@@ -99,6 +99,9 @@ class Get(TableGet):
     `numeric` without precision, `interval`, `json`, enums, ranges and all other types that Arrow has no like of are read
     as text, exactly; arrays as lists. A value that its type has no room for (`NaN` in a numeric, `infinity` in a date, an
     array of arrays) or that cannot be read as a type declared in `columns` is a malformed record with the code `type`.
+
+    The database does what is asked of it in its own SQL: `where`, and in a `query` joins and sums. Of a table only the
+    columns that the flow needs are read. What nodes behind it do is done here, as it is for every other source.
     """
 
     examples: ClassVar[tuple[Example, ...]] = (
@@ -109,6 +112,14 @@ class Get(TableGet):
         Example(
             config={"connection": "shop", "table": "orders", "where": "updated_at > $since"},
             says="Reads what is newer than the parameter `since`.",
+        ),
+        Example(
+            config={
+                "connection": "shop",
+                "query": "SELECT country, sum(total) AS total FROM orders WHERE updated_at > $since GROUP BY country",
+                "columns": {"country": "varchar", "total": "decimal(18,2)"},
+            },
+            says="Has the database add up: one record a country leaves it.",
         ),
     )
 

@@ -141,6 +141,20 @@ def test_an_unbounded_numeric_is_read_as_the_decimal_declared_and_what_it_would_
     assert len(reading.malformed) == 2
 
 
+def test_sums_that_the_database_computes_have_the_types_that_are_declared(room: Room) -> None:
+    room.sql(
+        "CREATE TABLE odd (k text, v numeric(10,2))", "INSERT INTO odd VALUES ('a', 0.10), ('a', 0.20), ('b', NULL)"
+    )
+
+    reading = room.read(
+        query="SELECT k, sum(v) AS v, count(*) AS n FROM odd GROUP BY k ORDER BY k",
+        columns={"k": "varchar", "v": "decimal(18,2)", "n": "integer"},
+    )
+
+    assert reading.table.schema.field("v").type == pa.decimal128(18, 2)
+    assert reading.rows == [{"k": "a", "v": Decimal("0.30"), "n": 2}, {"k": "b", "v": None, "n": 1}]
+
+
 @pytest.mark.parametrize(
     ("declared", "kind", "values", "wrong"),
     [
