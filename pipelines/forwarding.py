@@ -29,7 +29,7 @@ from pipelines.work import run_splits
 FEW_ROWS = 10_000
 """Fewer records than these are looked at in the source once more, so that a data log can keep all of them."""
 SAMPLE_ROWS = 1_000
-SAMPLE_SPLITS = 4
+SAMPLE_SPLITS = 2
 """Of more, the first ones of some splits are: together so many records."""
 RECEIPT_ROWS = 1 << 20
 

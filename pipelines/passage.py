@@ -16,7 +16,7 @@ class Passage(Protocol):
     """
 
     def forward(self, splits: Sequence[Any], heed: Callable[[], None]) -> Iterator[int]:
-        """Sends on what each split reads, in order, and gives the number of its records, on which both systems agree.
+        """Sends on what each split reads, in order, and gives the number of its records; both systems count them.
 
         `heed` is called often: it raises where the run is to stop.
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 4 << 20
 SENT_BYTES = 256 << 10
 """What is sent on at once: small enough for both servers to work meanwhile."""
+HEADER_BYTES = 19
+TRAILER_BYTES = 2
+"""Of COPY's binary format (https://www.postgresql.org/docs/current/sql-copy.html)."""
 
 
 class Source:
@@ -52,24 +55,30 @@ class Source:
         with self._said():
             yield from _copied(self._loop, self._connection, sql)
 
-    def send(self, sql: str, write: Callable[[bytes], None]) -> int:
-        """Writes the answer to one SELECT in COPY's binary format, and gives the number of its records."""
+    def send(self, sql: str, write: Callable[[bytes], None], *, begins: bool, ends: bool) -> int:
+        """Writes the answer to one SELECT in COPY's binary format, and gives the number of its records.
+
+        `begins`, `ends`: whether it is the first and the last of those that make one stream.
+        """
         held: list[bytes] = []
-        size = 0
+        skip = 0 if begins else HEADER_BYTES
+
+        def flush(until: int | None = None) -> None:
+            nonlocal skip
+            block = b"".join(held)[skip:until]
+            held.clear()
+            skip = 0
+            if block:
+                write(block)
 
         async def output(data: bytes) -> None:
-            nonlocal size
+            if sum(map(len, held)) >= SENT_BYTES:  # what came last stays: it may end in the trailer
+                flush()
             held.append(data)
-            size += len(data)
-            if size >= SENT_BYTES:
-                write(b"".join(held))
-                held.clear()
-                size = 0
 
         with self._said():
             told = self._loop.run_until_complete(self._connection.copy_from_query(sql, output=output, format="binary"))
-        if held:
-            write(b"".join(held))
+        flush(None if ends else -TRAILER_BYTES)
         return int(str(told).rsplit(" ", 1)[-1])
 
     @contextmanager

@@ -69,9 +69,7 @@ class PostgresPassage:
                 raise NotForwarded("other tables refer to it")
             source = Source(self._source, there.connection, splits[0]["snapshot"])
             try:
-                for query in queries:
-                    heed()
-                    yield self._copied(source, query, target, heed)
+                yield from self._copied(source, queries, target, heed)
             finally:
                 source.close()
         with translated(self._session.server):
@@ -93,22 +91,26 @@ class PostgresPassage:
             raise NotForwarded(f"there are some {rows:,} records, fewer than {ROWS_LEAST:,}")
         return queries
 
-    def _copied(self, source: Source, query: str, target: Target, heed: Callable[[], None]) -> int:
-        """Copies one split, and gives the number of records that both servers counted."""
+    def _copied(
+        self, source: Source, queries: Sequence[str], target: Target, heed: Callable[[], None]
+    ) -> Iterator[int]:
+        """Copies all splits as one stream; gives of each the number of its records, the sum of which the target counts too."""
         names = ", ".join(name_of(column.name) for column in target.columns)
         into = f"COPY {target.sql} ({names}) FROM STDIN (FORMAT binary)"
-        connection = self._session.connection
-        with translated(self._session.server), connection.cursor() as cursor:
+        sent = 0
+        with translated(self._session.server), self._session.connection.cursor() as cursor:
             with cursor.copy(into.encode()) as copy:
 
                 def write(block: bytes) -> None:
                     heed()
                     copy.write(block)
 
-                sent = source.send(query, write)
+                for number, query in enumerate(queries, 1):
+                    rows = source.send(query, write, begins=number == 1, ends=number == len(queries))
+                    sent += rows
+                    yield rows
             if cursor.rowcount != sent:
                 raise NotForwarded(f"of {sent:,} records the table took {cursor.rowcount:,}")
-        return sent
 
 
 def _differences(columns: Sequence[PgColumn], target: Target, work: Work) -> Iterator[str]:

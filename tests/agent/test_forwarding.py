@@ -312,14 +312,14 @@ def test_a_source_that_breaks_off_is_forwarded_anew_and_once(shop: Shop, monkeyp
     shop.sql(MADE, f"CREATE TABLE kept ({COLUMNS})")
     send, broken = Source.send, []
 
-    def breaking(source: Source, sql: str, write: Callable[[bytes], None]) -> int:
+    def breaking(source: Source, sql: str, write: Callable[[bytes], None], **words: bool) -> int:
         def written(block: bytes) -> None:
             if not broken:
                 broken.append(block)
                 raise ConnectionResetError("the cable is out")
             write(block)
 
-        return send(source, sql, written)
+        return send(source, sql, written, **words)
 
     monkeypatch.setattr(Source, "send", breaking)
 
@@ -356,7 +356,7 @@ def killed(folder: Path, moment: str) -> None:
 
     send, commit = Source.send, PostgresPassage.commit
     if moment == "in the middle":
-        Source.send = lambda source, sql, write: send(source, sql, kill)  # type: ignore[method-assign]
+        Source.send = lambda source, sql, write, **words: send(source, sql, kill, **words)  # type: ignore[method-assign]
     elif moment == "all is sent":
         PostgresPassage.commit = kill  # type: ignore[assignment,method-assign]
     else:
