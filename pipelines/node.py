@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import pyarrow as pa
 
 from pipelines.errors import FlowError, Invalid
+from pipelines.example import Example as Example  # noqa: PLC0414 - node types take it from here
 from pipelines.model import Model
 from pipelines.passage import NotForwarded, Passage
 
@@ -39,24 +40,6 @@ class Report(Protocol):
     """Takes a problem of the node being checked; `at` is the field's place inside the node's text."""
 
     def __call__(self, at: tuple[str | int, ...], what: str, fix: str = "", *, warning: bool = False) -> None: ...
-
-
-@dataclass(frozen=True)
-class Example:
-    """A use of a node type that is documentation, a sample in the studio and a test at once."""
-
-    config: Mapping[str, Any]
-    """The node's fields, as in a flow file, without `type` and `from`."""
-    records: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]] = ()
-    """What comes in; for a node with named inputs, per input."""
-    gives: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    """What leaves, per port. For a post: `out`, what was delivered."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """DuckDB types of the incoming columns, where the values do not tell them."""
-    says: str = ""
-    """A sentence about it."""
-    files: Mapping[str, str] = field(default_factory=dict)
-    """Text files that lie in the project folder, by path."""
 
 
 @dataclass(frozen=True)
