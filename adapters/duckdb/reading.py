@@ -20,7 +20,7 @@ from adapters.duckdb.opening import open_read, translated
 from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of, quoted
-from pipelines.tables.get import SEEN, TableGet
+from pipelines.tables.get import SEEN, TableGet, among_kept
 from pipelines.tables.relation import Column, Table, as_list, named
 from pipelines.tables.spool import TOKENS
 
@@ -52,6 +52,9 @@ class DuckdbReader:
         with translated(self.path):
             return self.connection.execute(sql, bound(sql, values)).fetchall()
 
+    def highest(self, cursor: str, column: Column) -> str:
+        return f"max({cursor})"
+
     def capture(self, column: str) -> str:
         return f"CAST({column} AS VARCHAR)"
 
@@ -66,6 +69,9 @@ class DuckdbReader:
         if not self.is_table(TOKENS):
             return False
         return bool(self.rows(f"SELECT 1 FROM {TOKENS} WHERE token = $token", {"token": token}))
+
+    def among(self, get: TableGet, keys: Sequence[Sequence[object]], values: Mapping[str, object]) -> str:
+        return among_kept(self, get, keys, values)
 
     def keep(self, keys: Sequence[Sequence[object]]) -> None:
         width = len(keys[0]) if keys else 1

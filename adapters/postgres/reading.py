@@ -25,7 +25,7 @@ from adapters.postgres.types import PgColumn, PgType, arrow_type
 from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, SplitPlan, Want
 from pipelines.sql.literals import name_of
-from pipelines.tables.get import SEEN, TableGet
+from pipelines.tables.get import SEEN, TableGet, among_kept
 from pipelines.tables.relation import Column, Table, as_list
 from pipelines.tables.spool import TOKENS
 
@@ -183,6 +183,9 @@ class PostgresReader:
             return False
         return bool(self.rows(f"SELECT 1 FROM {TOKENS} WHERE token = $token", {"token": token}))
 
+    def highest(self, cursor: str, column: Column) -> str:
+        return f"max({cursor})"
+
     def capture(self, column: str) -> str:
         return f"CAST({column} AS text)"
 
@@ -191,6 +194,9 @@ class PostgresReader:
 
     def same(self, one: str, other: str) -> str:
         return f"ARRAY[{one}] = ARRAY[{other}]"  # nulls are equal in arrays, and a hash join can compare them
+
+    def among(self, get: TableGet, keys: Sequence[Sequence[object]], values: Mapping[str, object]) -> str:
+        return among_kept(self, get, keys, values)
 
     def keep(self, keys: Sequence[Sequence[object]]) -> None:
         """Keeps the keys for the statement: a transaction that only reads can make no temporary table."""

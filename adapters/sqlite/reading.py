@@ -24,7 +24,7 @@ from adapters.sqlite.opening import open_read, translated
 from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of
-from pipelines.tables.get import SEEN, TableGet
+from pipelines.tables.get import SEEN, TableGet, among_kept
 from pipelines.tables.relation import Column, Table, named, without_parameters
 from pipelines.tables.spool import TOKENS
 
@@ -60,6 +60,9 @@ class SqliteReader:
         with translated(self.path):
             return self.connection.execute(sql, bound(sql, values)).fetchall()
 
+    def highest(self, cursor: str, column: Column) -> str:
+        return f"max({cursor})"
+
     def capture(self, column: str) -> str:
         return column
 
@@ -68,6 +71,9 @@ class SqliteReader:
 
     def same(self, one: str, other: str) -> str:
         return f"{one} IS {other}"
+
+    def among(self, get: TableGet, keys: Sequence[Sequence[object]], values: Mapping[str, object]) -> str:
+        return among_kept(self, get, keys, values)
 
     def keep(self, keys: Sequence[Sequence[object]]) -> None:
         width = len(keys[0]) if keys else 1

@@ -46,11 +46,27 @@ class Reader(Protocol):
     def rows(self, sql: str, values: Mapping[str, object]) -> list[tuple[object, ...]]:
         """The rows of a small answer; of `values` those that the statement names are bound."""
 
+    def highest(self, cursor: str, column: Column) -> str:
+        """SQL for the highest value of a column, in the order in which `restore` compares."""
+
     def capture(self, column: str) -> str:
         """SQL that gives a column's value in a form that a position keeps exactly."""
 
     def restore(self, parameter: str, column: Column) -> str:
         """SQL that gives a kept value back as one of the column's type."""
+
+    def among(self, get: TableGet, keys: Sequence[Sequence[object]], values: Mapping[str, object]) -> str:
+        """SQL that is true for the records of `get` with one of these keys; the statement may see what it puts aside for it."""
+
+    def splits(self, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
+        """Cuts what `get` reads into splits, each of one of the spans; those marked are worth cutting."""
+
+    def read(self, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
+        """The records of a split, by ascending ordinal."""
+
+
+class Keeper(Reader, Protocol):
+    """A reader that puts keys into a temporary table, and finds them there."""
 
     def same(self, one: str, other: str) -> str:
         """SQL that is true where both are equal or both are null."""
@@ -58,11 +74,16 @@ class Reader(Protocol):
     def keep(self, keys: Sequence[Sequence[object]]) -> None:
         """Puts keys into the temporary table `SEEN`, columns `k0`, `k1`, …"""
 
-    def splits(self, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
-        """Cuts what `get` reads into splits, each of one of the spans; those marked are worth cutting."""
 
-    def read(self, get: TableGet, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
-        """The records of a split, by ascending ordinal."""
+def among_kept(reader: Keeper, get: TableGet, keys: Sequence[Sequence[object]], values: Mapping[str, object]) -> str:
+    """SQL that is true for the records with one of these keys, which the reader keeps."""
+    reader.keep(keys)
+    place = get.relation()
+    matches = " AND ".join(
+        reader.same(reader.restore(f"{SEEN}.k{number}", get.column(reader, key, values)), place.column(key))
+        for number, key in enumerate(as_list(get.key))
+    )
+    return f"EXISTS (SELECT 1 FROM {SEEN} WHERE {matches})"
 
 
 class TableGet(Get):
@@ -100,25 +121,27 @@ class TableGet(Get):
 
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         with self.reader(scope) as reader:
-            if self.cursor is None:
-                return SplitPlan(tuple(reader.splits(self, [({}, want.rows is None)])))
-            of = [(self.table or "").casefold(), self.cursor.casefold()]
-            after = position if position and position["of"] == of else None
-            if want.rows is not None:  # for a look at some records the highest value need not be known
-                span = Span(above=after["at"]) if after else Span()
-                return SplitPlan(tuple(reader.splits(self, [(span.to_json(), False)])), position)
-            reach, note = self.reach(reader, scope, after)
-            if position and after is None:
-                note = "; ".join(
-                    ["another cursor than in the last run: read from the beginning", *filter(None, [note])]
-                )
-            spans = [(span.to_json(), False) for span in reach.edges]
-            if reach.bulk is not None:
-                spans.insert(0, (reach.bulk.to_json(), after is None))
-            found = None if reach.position is None else {**reach.position, "of": of}
-            if after and "until" in after:
-                found = after["then"]
-            return SplitPlan(tuple(reader.splits(self, spans)), found, note)
+            return self.planned(reader, scope, position, want)
+
+    def planned(self, reader: Reader, scope: Scope, position: Json, want: Want) -> SplitPlan:
+        """The plan that a reader of the database finds."""
+        if self.cursor is None:
+            return SplitPlan(tuple(reader.splits(self, [({}, want.rows is None)])))
+        of = [(self.table or "").casefold(), self.cursor.casefold()]
+        after = position if position and position["of"] == of else None
+        if want.rows is not None:  # for a look at some records the highest value need not be known
+            span = Span(above=after["at"]) if after else Span()
+            return SplitPlan(tuple(reader.splits(self, [(span.to_json(), False)])), position)
+        reach, note = self.reach(reader, scope, after)
+        if position and after is None:
+            note = "; ".join(["another cursor than in the last run: read from the beginning", *filter(None, [note])])
+        spans = [(span.to_json(), False) for span in reach.edges]
+        if reach.bulk is not None:
+            spans.insert(0, (reach.bulk.to_json(), after is None))
+        found = None if reach.position is None else {**reach.position, "of": of}
+        if after and "until" in after:
+            found = after["then"]
+        return SplitPlan(tuple(reader.splits(self, spans)), found, note)
 
     def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
         with self.reader(scope) as reader:
@@ -128,7 +151,7 @@ class TableGet(Get):
         if self.cursor is None:
             return super().position_at(scope, first, last, then)
         with self.reader(scope) as reader:
-            column = self._column(reader, self.cursor, self.values(scope))
+            column = self.column(reader, self.cursor, self.values(scope))
             first, last = [self._cursor_value(reader, column, text) for text in (first, last)]
         position = positions.set_back(first, last, then, is_number(column.type))
         return {**position, "of": [(self.table or "").casefold(), self.cursor.casefold()]}
@@ -205,7 +228,7 @@ class TableGet(Get):
     def reach(self, reader: Reader, scope: Scope, after: Json) -> tuple[Reach, str]:
         """What to read by cursor after a position, and a sentence about it."""
         place, values = self.relation(), self.values(scope)
-        column = self._column(reader, str(self.cursor), values)
+        column = self.column(reader, str(self.cursor), values)
         cursor, keys = place.column(column.name), as_list(self.key)
         conditions = [f"({self.where}\n)"] if self.where else []
         nulls = f"SELECT count(*) FROM {place.sql} WHERE {' AND '.join([*conditions, f'{cursor} IS NULL'])}"
@@ -219,7 +242,7 @@ class TableGet(Get):
                 conditions.append(f"{cursor} <= {reader.restore('$__until', column)}")
                 values["__until"] = positions.unpacked(after["until"])
         found = " AND ".join(conditions) or "true"
-        highest = f"SELECT {reader.capture(f'max({cursor})')} FROM {place.sql} WHERE {found}"
+        highest = f"SELECT {reader.capture(reader.highest(cursor, column))} FROM {place.sql} WHERE {found}"
         at = reader.rows(highest, values)[0][0]
         if at is None:
             return Reach(None, (), after), note
@@ -247,7 +270,8 @@ class TableGet(Get):
             )
         return [[positions.packed(value) for value in row] for row in found]
 
-    def _column(self, reader: Reader, name: str, values: Mapping[str, object]) -> Column:
+    def column(self, reader: Reader, name: str, values: Mapping[str, object]) -> Column:
+        """The column of a name."""
         there = {column.name: column for column in reader.columns(self, values)}
         if name not in there:
             raise Invalid(f"there is no column {name!r}; {suggestion(name, list(there))}")
@@ -259,19 +283,13 @@ class TableGet(Get):
         conditions = [f"({self.where}\n)"] if self.where else []
         place = self.relation()
         if span:
-            column = self._column(reader, str(self.cursor), values)
+            column = self.column(reader, str(self.cursor), values)
             for name, sign in (("above", ">"), ("below", "<"), ("upto", "<="), ("at", "=")):
                 if span.get(name) is not None:
                     values[f"__{name}"] = positions.unpacked(span[name])
                     conditions.append(f"{place.column(column.name)} {sign} {reader.restore(f'$__{name}', column)}")
-        for name, word in (("only", "EXISTS"), ("without", "NOT EXISTS")):
+        for name, word in (("only", ""), ("without", "NOT ")):
             if span.get(name) is not None:
-                reader.keep([[positions.unpacked(value) for value in key] for key in span[name]])
-                matches = " AND ".join(
-                    reader.same(
-                        reader.restore(f"{SEEN}.k{number}", self._column(reader, key, values)), place.column(key)
-                    )
-                    for number, key in enumerate(as_list(self.key))
-                )
-                conditions.append(f"{word} (SELECT 1 FROM {SEEN} WHERE {matches})")
+                keys = [[positions.unpacked(value) for value in key] for key in span[name]]
+                conditions.append(f"{word}{reader.among(self, keys, values)}")
         return " AND ".join(conditions) or "true", values

@@ -18,7 +18,7 @@ class TableReads(TableRoom):
 
     def test_a_large_table_is_cut_into_splits_that_give_each_record_once_and_the_same_again(self, room: Room) -> None:
         room.sql(
-            "CREATE TABLE many (n INTEGER)",
+            f"CREATE TABLE many (n {self.words.get('row', 'INTEGER')})",
             "WITH RECURSIVE r(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM r WHERE n < 511) "
             "INSERT INTO many SELECT a.n * 1024 + b.n * 2 + c.n FROM r a, r b, (SELECT 0 AS n UNION ALL SELECT 1) c",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import duckdb
 import pytest
 
 from adapters import duckdb as warehouse
-from adapters import file, http, postgres, sqlite
+from adapters import file, http, mysql, postgres, sqlite
+from adapters.mysql import snapshots as mysql_snapshots
 from adapters.postgres import snapshots
 from pipelines.conformance import GetConformance, PostConformance
 from pipelines.conformance.examples import Records
@@ -22,6 +23,7 @@ from pipelines.conformance.nodes import NodeConformance
 from pipelines.environment import Connection, Environment
 from pipelines.node import Example, Node
 from pipelines.scope import Scope
+from tests.parts import mariadb as mariadb_parts
 from tests.parts.postgres import Server, schema_of
 from tests.parts.shop_api import Shop, made_order, serving
 
@@ -175,6 +177,53 @@ class TestPostgresPost(InPostgres, TablePost):
         return [dict(zip(NEW, row, strict=True)) for row in found]
 
 
+class InMysql(NodeConformance):
+    """Orders in a database of their own on a real MariaDB."""
+
+    mariadb: mariadb_parts.Server
+
+    @pytest.fixture(autouse=True)
+    def _mariadb(self, mariadb: mariadb_parts.Server) -> Iterator[None]:
+        self.mariadb = mariadb
+        yield
+        mysql_snapshots.release_all()
+
+    def executed(self, scope: Scope, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with closing(self.mariadb.connect()) as connection, connection.cursor() as cursor:
+            connection.select_db(mariadb_parts.database_of(scope.project / "db"))
+            cursor.execute(statement.replace("?", "%s"), list(values))
+            return list(cursor.fetchall())
+
+    def prepare(self, project: Path, example: Example) -> Scope:
+        scope = NodeConformance.prepare(self, project, example)
+        database = mariadb_parts.database_of(scope.project / "db")
+        with closing(self.mariadb.connect()) as connection:
+            connection.query(f"CREATE DATABASE {database}")
+        self.executed(scope, ORDERS.replace("VARCHAR", "VARCHAR(20)"))
+        for row in ROWS:
+            self.executed(scope, "INSERT INTO orders VALUES (?, ?, ?, ?)", list(row.values()))
+        settings = self.mariadb.settings(database)
+        return replace(scope, environment=Environment(connections={"db": mysql.Connection(**settings)}))
+
+
+class TestMysqlGet(InMysql, TableGet):
+    node = mysql.Get
+
+    def grow(self, scope: Scope, example: Example) -> Records | None:
+        if "cursor" not in example.config:
+            return None
+        self.executed(scope, "INSERT INTO orders VALUES (?, ?, ?, ?)", list(NEW.values()))
+        return [NEW]
+
+
+class TestMysqlPost(InMysql, TablePost):
+    node = mysql.Post
+
+    def delivered(self, scope: Scope, example: Example) -> Records:
+        found = self.executed(scope, "SELECT * FROM orders ORDER BY order_no")
+        return [dict(zip(NEW, row, strict=True)) for row in found]
+
+
 class TestFileGet(GetConformance):
     node = file.Get
 
@@ -269,6 +318,8 @@ def fetched(query: str) -> list[dict[str, Any]]:
         postgres.Post,
         http.Get,
         http.Post,
+        mysql.Get,
+        mysql.Post,
     ],
 )
 def test_what_an_adapter_gives_is_documented_by_examples(node: type[Node]) -> None:

@@ -76,14 +76,19 @@ class Server:
         sharing.end(self, how)
 
     def connect(self, **words: Any) -> pymysql.Connection[Any]:
-        given = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "charset": "utf8mb4"}
+        """A connection of the driver; it is encrypted where `words` say so."""
+        given: dict[str, Any] = {
+            "host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "charset": "utf8mb4",
+        }  # fmt: skip
+        if not any(name.startswith("ssl") for name in words):
+            given["ssl_disabled"] = True
         return pymysql.connect(**{**given, **words}, autocommit=True)
 
     def settings(self, database: str) -> dict[str, Any]:
         """A connection's settings."""
         return {
             "adapter": "mysql", "host": "127.0.0.1", "port": self.port, "user": USER, "database": database,
-            "password": {"secret": SECRET},
+            "password": {"secret": SECRET}, "tls": "disable",
         }  # fmt: skip
 
 
