@@ -186,7 +186,7 @@ def test_a_run_in_progress_is_cancelled_by_another_process_and_leaves_nothing_be
     out, _ = child.communicate(timeout=60)
 
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.endswith(": cancelled\n")
+    assert ": cancelled\n" in told.stdout
     assert json.loads(out)["status"] == "cancelled"
     assert not (tmp_path / "shop.db").exists()
     assert leftovers(made) == []
@@ -217,7 +217,7 @@ nodes:
     told = processflow(tmp_path, "runs", "cancel", "last")
     out, said = child.communicate(timeout=60)
 
-    assert told.stdout.endswith(": cancelled\n"), told.stderr + said
+    assert ": cancelled\n" in told.stdout, told.stderr + said
     assert json.loads(out)["status"] == "cancelled"
     assert leftovers(made) == []
 
@@ -229,7 +229,7 @@ def test_a_killed_run_can_be_cancelled_too_and_an_ended_one_not(tmp_path: Path) 
     first = processflow(tmp_path, "runs", "cancel", run)
     second = processflow(tmp_path, "runs", "cancel", run)
 
-    assert (first.returncode, first.stdout) == (0, f"run {run}: failed\n")
+    assert (first.returncode, first.stdout.splitlines()[0]) == (0, f"run {run}: failed")
     assert (second.returncode, second.stderr) == (2, f"run {run} has ended: failed\n")
     assert leftovers(made) == []
 
