@@ -172,30 +172,7 @@ def _ended(job: Job, catalogue: Catalogue, prepared: Prepared, about: About, exe
         fault = found
     except Exception as found:  # noqa: BLE001 - whatever it is, the run gets its report
         fault = _unforeseen(job, found)
-    done, doubtful = journal.delivering(job)
-    if (isinstance(fault, Unavailable) and (done or doubtful)) or (isinstance(fault, Cancelled) and doubtful):
-        return _left(job, catalogue, about, fault, doubtful)
     return finish(job, catalogue, about, fault)
-
-
-def _left(job: Job, catalogue: Catalogue, about: About, fault: FlowError, doubtful: Sequence[str]) -> Report:
-    """Leaves a run as a crash would: some of it is delivered, or may be, and what is left waits for its target."""
-    release(job)
-    unknown = f"whether {', '.join(doubtful)} had committed is not known; " if doubtful else ""
-    words = (
-        f"{fault}; {unknown}what is read stays staged: the next run of the flow, or `processflow runs resume "
-        f"{job.scope.run}`, delivers what is left of it"
-    )
-    catalogue.leave_run(job.scope.run)
-    return report(
-        job,
-        gather(job, [all_facts(job), *job.watch.partial]),
-        ended=datetime.now(UTC),
-        delivery=about.delivery,
-        trigger=about.trigger,
-        fault=type(fault)(words),
-        cancelled=isinstance(fault, Cancelled),
-    )
 
 
 def _unforeseen(job: Job, found: Exception) -> Bug:

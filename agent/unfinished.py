@@ -1,4 +1,4 @@
-"""Runs that stop when a post has already published: they are kept to be finished, or say what will come once more."""
+"""Runs that stop when a post has published, or may have: they are kept to be finished, or say what will come once more."""
 
 from __future__ import annotations
 
@@ -6,18 +6,9 @@ from pipelines import journal
 from pipelines.errors import Cancelled, Unavailable
 from pipelines.facts import Facts
 from pipelines.job import Job
-from pipelines.publishing import adds, is_staged
+from pipelines.publishing import adds
 
 SUSPENDED = "suspended"
-
-
-def published(job: Job) -> list[str]:
-    """The posts that have published and would add the same records once more in another run."""
-    return [
-        post.name
-        for post in job.plan.posts()
-        if is_staged(post.spec.config) and adds(post.spec.config) and journal.is_published(job, post.name)
-    ]
 
 
 def is_to_be_finished(job: Job, fault: BaseException | None) -> bool:
@@ -26,7 +17,10 @@ def is_to_be_finished(job: Job, fault: BaseException | None) -> bool:
     Waiting helps where a system was away, and who cancelled may go on; what is wrong with the records or the flow
     would stop it again.
     """
-    return isinstance(fault, (Unavailable, Cancelled)) and bool(published(job))
+    done, doubtful = journal.delivering(job)
+    if isinstance(fault, Cancelled):
+        return bool(doubtful or _adding(job, done))
+    return isinstance(fault, Unavailable) and bool(done or doubtful)
 
 
 def suspend(job: Job) -> None:
@@ -40,15 +34,22 @@ def is_suspended(job: Job) -> bool:
 
 
 def told(job: Job, facts: Facts, *, later: bool) -> str:
-    """What a report says of such a run behind its fault; nothing where no post had published."""
-    names = published(job)
-    if not names:
-        return ""
-    counts = " and ".join(f"{name} ({facts.ledger.of(name).delivered:,} records)" for name in names)
-    run = job.scope.run
+    """What a report says of such a run behind its fault; nothing where no target holds anything of it."""
+    done, doubtful = journal.delivering(job)
+    counts = [f"{name} ({facts.ledger.of(name).delivered:,} records)" for name in done]
+    parts = [f"; {' and '.join(counts)} had published before"] if done else []
+    parts += [f"; whether {' and '.join(doubtful)} had committed is not known"] if doubtful else []
+    run, again = job.scope.run, [*_adding(job, done), *_adding(job, doubtful)]
     if later:
-        return (
-            f"; {counts} had published before: the flow's next run finishes this one first, `processflow runs resume "
+        parts.append(
+            "; what is left stays staged: the flow's next run finishes this one first, `processflow runs resume "
             f"{run}` does so now, `processflow runs cancel {run}` gives it up"
         )
-    return f"; {counts} had published before: a run that reads the same again delivers these records once more"
+    elif again:
+        parts.append(f"; a run that reads the same again delivers the records of {' and '.join(again)} once more")
+    return "".join(parts)
+
+
+def _adding(job: Job, names: list[str]) -> list[str]:
+    """Those posts to which the same records in another run would be added once more."""
+    return [name for name in names if adds(job.plan.stations[name].spec.config)]

@@ -94,12 +94,6 @@ class Catalogue:
                 connection.execute(sa.insert(memories).values(dict(line)))
         return True
 
-    def leave_run(self, run: str) -> None:
-        """Lets go of a run that is not over, as if its process had ended: whoever asks next takes it over."""
-        nobody = Owner(this_process().host, 0, "")
-        with self._store.writing() as connection:
-            connection.execute(sa.update(runs).where(runs.c.run == run).values(**_owned(nobody)))
-
     def fail_run(self, run: str, error: str) -> dict[str, Json]:
         """Ends a run that left nothing to report but why."""
         with self._store.reading() as connection:
@@ -120,7 +114,7 @@ class Catalogue:
 
     def suspend_run(self, run: str, report: Mapping[str, Json] | None = None) -> None:
         """Leaves a run in progress without an owner: the next one that looks for dead runs takes it over."""
-        nobody = {"owner_pid": 0, "owner_since": "", "owner_host": this_process().host}
+        nobody = _owned(Owner(this_process().host, 0, ""))
         told = {} if report is None else {"error": report.get("error"), "report": dict(report)}
         with self._store.writing() as connection:
             connection.execute(sa.update(runs).where(runs.c.run == run).values(**nobody, **told))
