@@ -14,9 +14,10 @@ from agent.prepare import Prepared, Request, job_of, prepare
 from agent.samples import batch_of, same_value
 from pipelines.drive import drive
 from pipelines.errors import FlowError, Invalid
+from pipelines.fetch import Fetch
 from pipelines.flow import FlowTest
 from pipelines.job import Gathering, Job
-from pipelines.node import Post
+from pipelines.node import Get, Post
 from pipelines.plan import Plan, Station
 from repository.project import Project
 
@@ -115,7 +116,8 @@ def _tested(request: Request, test: FlowTest) -> Verdict:
     now = datetime.fromisoformat(test.now).astimezone(UTC) if test.now else None
     try:
         prepared = prepare(replace(request, values={**request.values, **test.parameters}), now)
-        given = {get.name: [_given(prepared, test, get)] for get in prepared.plan.gets()}
+        stations = [each for each in prepared.plan.stations.values() if isinstance(each.spec.config, (Get, Fetch))]
+        given = {each.name: [_given(prepared, test, each)] for each in stations}
         found = arriving(prepared, request.project, given, list(test.then))
     except FlowError as fault:
         return Verdict(request.flow, test.name, (str(fault),))
@@ -127,7 +129,7 @@ def _given(prepared: Prepared, test: FlowTest, get: Station) -> pa.RecordBatch:
     """What a test gives in the place of a get: its columns may be any that the get has, needed or not."""
     whole = prepared.checked.outputs[get.name]["out"]
     batch = batch_of(test.given.get(get.name, []), whole, f"test {test.name!r}: given: {get.name}")
-    return batch.select(get.schema.names)
+    return batch.select(get.outputs["out"].names)
 
 
 def _rows(batches: Sequence[pa.RecordBatch]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from pipelines.environmentfile import environment_names, load_environment
 from pipelines.errors import Invalid, Problem, Unavailable
 from pipelines.flow import Flow, NodeSpec
 from pipelines.language import yamltext
-from pipelines.language.flowlinks import faults, inputs_of, live, order, ports_of
+from pipelines.language.flowlinks import faults, inputs_of, live, order, placed, ports_of
 from pipelines.language.modelproblems import Place, close
 from pipelines.language.wholeflow import RULES, Whole
 from pipelines.language.yamltext import At, Text
@@ -83,7 +83,7 @@ class _Checking:
     """One check: what was found so far."""
 
     def __init__(self, flow: Flow, scope: Scope, place: Place, broken: frozenset[str]) -> None:
-        self.flow = flow
+        self.flow = flow = placed(flow)
         self.place = place
         self.broken = broken
         self.live = live(flow, broken)

@@ -15,6 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.node import Outcome
 
 
 @dataclass(frozen=True, order=True)
@@ -93,3 +97,15 @@ class Bug(FlowError):
     """We are wrong: report it."""
 
     exit_code = 70
+
+
+class Interrupted(Exception):
+    """A direct post cannot go on in the middle of a batch: it is not put again, and the run ends with the fault `why`.
+
+    `outcome` tells what had become of the records sent before: their receipts and rejects are kept.
+    """
+
+    def __init__(self, why: FlowError, outcome: Outcome) -> None:
+        super().__init__(str(why))
+        self.why = why
+        self.outcome = outcome

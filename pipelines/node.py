@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
 
-from pipelines.errors import FlowError, Invalid
+from pipelines.errors import Invalid
 from pipelines.example import Example as Example  # noqa: PLC0414 - node types take it from here
 from pipelines.model import Model
 from pipelines.passage import NotForwarded, Passage
@@ -249,6 +249,10 @@ MALFORMED = pa.schema([pa.field("line", pa.string())])
 class Get(Node):
     """Reads records of an outside system."""
 
+    takes_records: ClassVar[bool] = False
+    """Whether it may take from another node, and then fetches for each record."""
+    most_rows: ClassVar[int | None] = None  # for so many records at once
+
     @abstractmethod
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         """Cuts what there is to read, after `position` (None: from the beginning), into splits."""
@@ -291,6 +295,14 @@ class Get(Node):
         """
         raise Invalid("it reads by no cursor; `positions reset` lets it read from the beginning")
 
+    def check_each(self, schema: pa.Schema, scope: Scope, report: Report) -> pa.Schema | None:
+        """What leaves when records of `schema` come in, as `check` does without them. Asks the system for no record."""
+        raise Invalid("it takes no records")
+
+    def open_each(self, schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> Step:
+        """Made ready for one worker thread, to fetch for each record; asks again itself where the system is away."""
+        raise Invalid("it takes no records")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -301,28 +313,11 @@ class Part:
     bytes: int = 0
 
 
-class Interrupted(Exception):
-    """A direct post cannot go on in the middle of a batch: the run ends with the fault `why`.
-
-    `outcome` tells what had become of the records sent before: their receipts and rejects are kept.
-    """
-
-    def __init__(self, why: FlowError, outcome: Outcome) -> None:
-        super().__init__(str(why))
-        self.why = why
-        self.outcome = outcome
-
-
 class Writer(Protocol):
     """A post opened for one worker thread."""
 
     def put(self, batch: pa.RecordBatch) -> Outcome:
-        """Takes a batch: delivers it (a direct post) or stages it; rows the target can't take are rejected.
-
-        Raises:
-            Unavailable: nothing of the batch was taken; it is put again as the node's `retry` says.
-            Interrupted: some of it may have been taken, and nothing more can be.
-        """
+        """Takes a batch: delivers it (a direct post) or stages it; rows the target can't take are rejected."""
 
     def close(self) -> Sequence[Part]:
         """Ends the writing and names what was staged."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipelines.align import unify
 from pipelines.errors import Invalid
 from pipelines.flow import Flow, Link, NodeSpec, RejectPolicy, Retry
-from pipelines.language.flowlinks import live, order
+from pipelines.language.flowlinks import live, order, placed
 from pipelines.node import Get, Node, Post, Transform, Wide
 from pipelines.records import rejected_schema
 from pipelines.scope import Scope
@@ -87,6 +87,7 @@ def plan(
     named_inputs: Mapping[str, Mapping[str, pa.Schema | None]] | None = None,
 ) -> Plan:
     """The plan of a checked flow; inputs and outputs are the schemas that the check carried along."""
+    flow = placed(flow)
     planned = name_inputs(lay(flow, inputs, outputs), named_inputs or {})
     for each_pass in (number_sources, number_phases, keep_snapshots):
         planned = each_pass(planned, flow)

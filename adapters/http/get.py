@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -22,11 +22,14 @@ from adapters.http.since import Cursor
 from adapters.http.templates import Missing, filled, filled_path, places
 from pipelines import node
 from pipelines.errors import Invalid
-from pipelines.node import Chunk, Example, Json, Report, Schemas, Split, SplitPlan, Want
+from pipelines.node import Chunk, Example, Json, Report, Schemas, Split, SplitPlan, Step, Want
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import borrowed
 from pipelines.tables import positions
 from pipelines.tables.relation import Names, as_list, is_number, suggestion
+
+if TYPE_CHECKING:
+    from pipelines.sql.sandbox import Sandbox
 
 SAMPLE_PAGES, SAMPLE_ROWS = 5, 100
 PAGE_ROOM = 1 << 22
@@ -41,8 +44,15 @@ class Get(node.Get):
     Numbers keep their digits: a column declared as DECIMAL is read without a detour through floating point. A record
     that does not fit the columns is set aside with its text, its page and the reason. An answer that breaks off, or with
     the status 408, 425, 429, 500, 502, 503 or 504, is asked for again as the connection says.
+
+    With records coming in, it fetches for each of them, several at once, the same address once; `keep` says which of their
+    columns stand before what was fetched, and all that was fetched for a record leaves where the record came. What the
+    API refuses is rejected with its message and the code `refused`; what goes on failing while others are answered with
+    `unavailable`.
     """
 
+    takes_records: ClassVar[bool] = True
+    most_rows: ClassVar[int | None] = 500
     category: ClassVar[str] = "web"
 
     connection: str
@@ -76,6 +86,11 @@ class Get(node.Get):
     """What tells new records from those of earlier runs: `column`, sent as `parameter`."""
     key: Names | None = None
     """The columns that identify a record. With `cursor` they tell records of equal cursor values apart."""
+    keep: Names | Literal["all", "none"] = Field(default="none", examples=["all", ["customer_id"]])
+    """With records coming in: which of their columns leave with what was fetched for them: `all`, `none`, or names."""
+    missing: Literal["drop", "null", "reject"] = "drop"
+    """With records coming in: what becomes of one for which there is nothing, or 404: it is left out and counted as
+    filtered, leaves with null for what was not found, or is rejected with the code `not_found`."""
 
     examples: ClassVar[tuple[Example, ...]] = (
         Example(
@@ -105,6 +120,17 @@ class Get(node.Get):
             },
             gives={"out": [{"id": 1, "total": 9.5, "updated_at": "2026-01-01T08:00:00Z"}]},
         ),
+        Example(
+            says="Behind a node that gives orders: fetches each order's customer, and keeps the order's columns.",
+            config={
+                "connection": "shop",
+                "path": "/customers/{customer_id}",
+                "records": "@",
+                "columns": {"name": "VARCHAR", "country": "VARCHAR"},
+                "keep": "all",
+                "missing": "null",
+            },
+        ),
     )
 
     def check(self, inputs: Schemas, scope: Scope, report: Report) -> Schemas:
@@ -128,7 +154,7 @@ class Get(node.Get):
         for place in ("path", "query", "body"):
             for name in places(getattr(self, place)):
                 if name not in there:
-                    report((place,), f"{{{name}}} is no parameter or variable", suggestion(name, sorted(there)))
+                    report((place,), f"{{{name}}} is no column, parameter or variable", suggestion(name, sorted(there)))
 
     def _check_columns(self, whole: pa.Schema, report: Report) -> None:
         names = {"key": as_list(self.key), "cursor": [self.cursor.column] if self.cursor else []}
@@ -218,6 +244,42 @@ class Get(node.Get):
                 sieve = Sieve(None, self.cursor.column, as_list(self.key), split["after"])
                 chunks = sieve(chunks, outer, wanted, scope)
             yield from chunks
+
+    def check_each(self, schema: pa.Schema, scope: Scope, report: Report) -> pa.Schema | None:
+        scope.connection(self.connection, Connection)
+        self._check_names({**scope.values, **dict.fromkeys(schema.names)}, report)
+        if self.cursor is not None:
+            report(("cursor",), "with records coming in there is no last run to go on from", "take `cursor` out")
+        if not isinstance(self.columns, dict):
+            what = "with records coming in, no record can be looked at before the run"
+            report(("columns",), what, "declare the columns with their types")
+            return None
+        missing = [name for name in self.kept(schema) if name not in schema.names]
+        both = [name for name in self.kept(schema) if name in self.columns]
+        if missing:
+            report(("keep",), f"there is no column {missing[0]!r}", suggestion(missing[0], schema.names))
+        elif both:
+            what = f"column {both[0]!r} comes in and is fetched"
+            report(("keep",), what, "leave it out of one of them, or rename it in a map before")
+        else:
+            return self.each_schema(schema)
+        return None
+
+    def open_each(self, schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> Step:
+        from adapters.http.each import Fetcher
+
+        return Fetcher(self, schema, scope, sandbox)
+
+    def kept(self, schema: pa.Schema) -> list[str]:
+        """The columns of records coming in that leave."""
+        if self.keep in ("all", "none"):
+            return list(schema.names) if self.keep == "all" else []
+        return as_list(self.keep)
+
+    def each_schema(self, schema: pa.Schema) -> pa.Schema:
+        """What leaves when records of `schema` come in."""
+        declared = declared_types(self.columns)
+        return pa.schema([*(schema.field(name) for name in self.kept(schema)), *declared.items()])
 
     def later(self, one: Json, other: Json) -> Json:
         if one is None or other is None:

@@ -15,8 +15,8 @@ from adapters.http.client import Answer, Client, client
 from adapters.http.connection import Connection
 from adapters.http.parcels import Packed, Packer, Parcel
 from adapters.http.verdicts import DELIVERED, REFUSED, UNAVAILABLE, Judge, Verdict
-from pipelines.errors import FlowError, Invalid, Unavailable
-from pipelines.node import Interrupted, Outcome, Part, Piece, Receipts, Rejects
+from pipelines.errors import FlowError, Interrupted, Invalid, Unavailable
+from pipelines.node import Outcome, Part, Piece, Receipts, Rejects
 from pipelines.scope import Scope
 from pipelines.tables.post import record_keys
 from pipelines.tables.relation import as_list

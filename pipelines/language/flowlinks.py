@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
+from pipelines.fetch import Fetch
 from pipelines.flow import Flow, Link, NodeSpec
 from pipelines.language.modelproblems import close
 from pipelines.language.yamltext import At
-from pipelines.node import Get, Start
+from pipelines.node import Get, Node, Start
 from pipelines.triggers import Kafka, Webhook
 
 
@@ -42,6 +43,20 @@ def ports_of(spec: NodeSpec) -> tuple[str, ...]:
     """All ports of a node, `rejected` included."""
     own = spec.config.ports()
     return own if isinstance(spec.config, Start) or not own else (*own, "rejected")
+
+
+def placed(flow: Flow) -> Flow:
+    """The flow as its nodes act in their places: a get that another node's records lead to fetches for each of them."""
+    nodes = {name: replace(spec, config=_placed(spec, flow)) for name, spec in flow.nodes.items()}
+    return replace(flow, nodes=nodes)
+
+
+def _placed(spec: NodeSpec, flow: Flow) -> Node:
+    config = spec.config
+    if not isinstance(config, Get) or not config.takes_records:
+        return config
+    sources = [flow.nodes[link.node].config for link in spec.inputs if link.node in flow.nodes]
+    return Fetch(get=config) if any(not isinstance(source, Start) for source in sources) else config
 
 
 def order(flow: Flow) -> list[str]:
@@ -237,7 +252,7 @@ def _starts_by_hand_have_no_records(flow: Flow, broken: Collection[str]) -> Iter
 def _gets_read_by_themselves(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
     """A get begins with the flow; only one that fetches for each record (`takes_records`) may take from another node."""
     for spec in flow.nodes.values():
-        if not isinstance(spec.config, Get) or getattr(spec.config, "takes_records", False):
+        if not isinstance(spec.config, Get) or spec.config.takes_records:
             continue
         for at, link in located_links(spec):
             source = flow.nodes.get(link.node)

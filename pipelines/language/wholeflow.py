@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from pipelines import secrets
 from pipelines.errors import FlowError, Problem
+from pipelines.fetch import Fetch
 from pipelines.flow import Flow, FlowTest, NodeSpec
 from pipelines.language.flowlinks import ports_of
 from pipelines.language.modelproblems import Place, close
@@ -109,9 +110,9 @@ def _given(test: FlowTest, whole: Whole, place: Place) -> Iterator[Problem]:
     for name in test.given:
         if name not in known:
             yield place.problem(("given", name), f'no node is called "{name}"', close(name, known), key=True)
-        elif name in nodes and not isinstance(nodes[name].config, (Get, Start)):
+        elif name in nodes and not isinstance(nodes[name].config, (Get, Fetch, Start)):
             what = f'"{name}" is of type {nodes[name].type}, which reads nothing'
-            gets = [spec.name for spec in nodes.values() if isinstance(spec.config, Get)]
+            gets = [spec.name for spec in nodes.values() if isinstance(spec.config, (Get, Fetch))]
             yield place.problem(("given", name), what, f"the gets are: {', '.join(gets)}", key=True)
 
 

@@ -270,7 +270,7 @@ class TestHttpGet(OverHttp, GetConformance):
     node = http.Get
 
     def samples(self) -> Sequence[Example]:
-        paged, changed = self.node.examples
+        paged, changed, _each = self.node.examples
         wanted = {"id": "BIGINT", "total": "DECIMAL(9,2)", "updated_at": "TIMESTAMPTZ"}
         orders = [{name: order[name] for name in wanted} for order in map(made_order, (1, 2, 3))]
         paging = {**paged.config["paging"], "parameter": "page_no", "total": "meta.total"}

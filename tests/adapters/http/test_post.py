@@ -11,8 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.http import Post
-from pipelines.errors import Invalid, Unavailable
-from pipelines.node import Interrupted
+from pipelines.errors import Interrupted, Invalid, Unavailable
 from tests.adapters.http.conftest import Desk
 from tests.parts.shop_api import Shop, answer, hang_up, taken_then_lost
 
