@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from email.message import Message
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from adapters.http.places import found_at, steps
@@ -40,9 +43,12 @@ class Page:
     address: str
     headers: Mapping[str, str]
 
-    @property
+    @cached_property
     def count(self) -> int:
-        return len(self.records) if self.kind != "csv" else max(self.text.count("\n") - 1, 0)
+        """How many records it has; of CSV without its header."""
+        if self.kind != "csv":
+            return len(self.records)
+        return max(sum(1 for row in csv.reader(io.StringIO(self.text, newline="")) if row) - 1, 0)
 
     def samples(self) -> Sequence[Any]:
         """Its records as values, for a look at them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import ssl
 import time
@@ -196,15 +197,14 @@ class Client:
 
     def _proxied(self, url: URL) -> dict[str, Any]:
         """How the request goes through the proxy."""
-        from aiohttp import BasicAuth
-
         proxy = self._connection.proxy
         if proxy is None:
             return {}
         if proxy.user is None:
             return {"proxy": proxy.url}
         password = "" if proxy.password is None else proxy.password.reveal(self._project)
-        return {"proxy": proxy.url, "proxy_auth": BasicAuth(proxy.user, password)}
+        pair = base64.b64encode(f"{proxy.user}:{password}".encode()).decode()
+        return {"proxy": proxy.url, "proxy_headers": {"Authorization": f"Basic {pair}"}}
 
     def _opened(self) -> ClientSession:
         if self._session is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from adapters.http.answers import Format
 from adapters.http.asking import Ahead, Source, first_pages, one_by_one, side_by_side, told
 from adapters.http.client import client
 from adapters.http.connection import Connection
+from adapters.http.csvpages import csv_chunks, csv_schema
 from adapters.http.paging import Ask, Paging, page_asked, total_of
 from adapters.http.places import JmesPath
 from adapters.http.records import Parser, declared_types, inferred, pieces
@@ -77,6 +79,8 @@ class Get(node.Get):
     and elements."""
     encoding: str | None = None
     """How characters are written, where the answer tells it wrongly or not at all and they are no UTF-8."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """CSV: what stands between fields: `,` unless given."""
     columns: Names | dict[str, str] | None = Field(default=None, examples=[["id", "total"], {"total": "DECIMAL(18,2)"}])
     """Which columns to read: names, or names to DuckDB types. Without types they are inferred from the first pages, and
     hold for all."""
@@ -170,6 +174,8 @@ class Get(node.Get):
             scope.connection(self.connection, Connection)
             return pa.schema(list(declared.items()))
         pages = first_pages(self.source(scope, scope.values), scope, SAMPLE_PAGES, SAMPLE_ROWS)
+        if pages and pages[0].kind == "csv":
+            return csv_schema(pages[0], self.columns, self.delimiter, scope)
         return inferred([record for page in pages for record in page.samples()], self.columns)
 
     def source(self, scope: Scope, values: Mapping[str, Any]) -> Source:
@@ -238,8 +244,14 @@ class Get(node.Get):
         most_rows = want.batch_rows if want.rows is None else min(want.rows, want.batch_rows)
         with borrowed(scope) as sandbox:
             parser = Parser(outer, self.records, sandbox)
-            pages = Ahead(_pages(self._since(scope, split["after"]), scope, split))
-            chunks = chunked(pieces(pages, parser, most_rows), want)
+            pages = iter(Ahead(_pages(self._since(scope, split["after"]), scope, split)))
+            first = next(pages, None)
+            if first is None:
+                return
+            whole = itertools.chain([first], pages)
+            chunks = chunked(pieces(whole, parser, most_rows), want)
+            if first.kind == "csv":
+                chunks = csv_chunks(whole, self.columns, self.delimiter, outer, scope, want)
             if self.cursor is not None:
                 sieve = Sieve(None, self.cursor.column, as_list(self.key), split["after"])
                 chunks = sieve(chunks, outer, wanted, scope)

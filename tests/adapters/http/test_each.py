@@ -86,7 +86,9 @@ def test_one_record_may_bring_many_over_several_pages(desk: Desk, shop: Shop) ->
 
     out = fetched(desk, batch, **config).out["out"]
 
-    assert out.batch.to_pylist() == [{"name": name, "id": number} for name in ("ten", "twenty") for number in range(1, 26)]
+    assert out.batch.to_pylist() == [
+        {"name": name, "id": number} for name in ("ten", "twenty") for number in range(1, 26)
+    ]
     assert out.rows.to_pylist() == [0] * 25 + [1] * 25  # type: ignore[union-attr]
 
 
