@@ -74,4 +74,6 @@ def _lines(station: Station) -> list[str]:
         lines.append(f"    reads {read}")
     if station.forwards:
         lines.append(f"    takes the records of {station.forwards} without looking at them, where both systems agree")
+    if station.borrows is not None:
+        lines.append(f"    waits for its input {station.borrows}, which is lent to all workers where it is small")
     return lines

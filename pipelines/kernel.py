@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipelines.errors import Bug, Cancelled, Failed, Interrupted, Unavailable
 from pipelines.facts import Facts, Plain
 from pipelines.fetch import Fetch
 from pipelines.job import Job
+from pipelines.lending import Borrower
 from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Wide, Writer
 from pipelines.plan import Station
 from pipelines.reading import read_split
@@ -27,7 +28,7 @@ from pipelines.retry import attempts
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
 from pipelines.tap import Tap
-from pipelines.wide import Intake, work
+from pipelines.wide import Intake, open_bench, work
 from pipelines.wire import SpillWriter, read_spill
 
 Forward = Callable[[str, str, pa.RecordBatch], None]
@@ -51,10 +52,14 @@ class Program:
         self._opened: dict[str, Opened] = {}
         self._keys: dict[str, KeyWriter] = {}
         self._untell = job.watch.stop.tell(self._end_call)
+        self._bench: Workbench | None = None
         self._here = {
             name: station
             for name, station in job.plan.stations.items()
-            if station.phase == phase and only in (None, name)
+            if phase in (station.phase, station.lent_phase) and only in (None, name)
+        }
+        self._taken = {
+            (link.node, link.port, name) for name, station in self._here.items() for link in station.taken_in(phase)
         }
 
     def read(self, split: Plain) -> None:
@@ -70,6 +75,9 @@ class Program:
             self._work(self.job.plan.stations[split["node"]], split)
             return
         station = self._here[split["node"]]
+        if split["kind"] == "lent":
+            self._count(station, split["rows"], 0)
+            return
         for batch in read_split(self.job, station, split, self.facts, self._tap, self.reject):
             self.emit(station, "out", batch)
             if self.job.gathering is not None and self.job.gathering.is_full():
@@ -77,11 +85,19 @@ class Program:
 
     def _work(self, station: Station, split: Plain) -> None:
         """Works what a wide node has taken, and lets what comes of it leave."""
-        config, counts = station.spec.config, self.facts.ledger.of(station.name)
-        started = time.perf_counter()
+        bench = self._bench = self._bench or open_bench(self.job)
         made: list[pa.Array] = []
-        taken, batches = work(self.job, station, split, self._sandbox, self._descent(station, made))
-        left, keys = 0, self._key_writer(station)
+        then = self._descent(station, made)
+        self._let_leave(station, made, *work(self.job, station, split, self._sandbox, bench, then))
+
+    def _lend(self, station: Station, borrower: Borrower) -> None:
+        """Works what a node holds that has borrowed its other input."""
+        made: list[pa.Array] = []
+        self._let_leave(station, made, *borrower.work(self._descent(station, made)))
+
+    def _let_leave(self, station: Station, made: list[pa.Array], taken: int, batches: Iterator[pa.RecordBatch]) -> None:
+        counts, left, started = self.facts.ledger.of(station.name), 0, time.perf_counter()
+        keys = self._key_writer(station)
         for batch in batches:
             made.append(ids_of(batch))
             if keys is not None:
@@ -91,6 +107,11 @@ class Program:
             self.emit(station, "out", batch)
             self.job.watch.stop.heed()
             started = time.perf_counter()
+        self._count(station, taken, left)
+
+    def _count(self, station: Station, taken: int, left: int) -> None:
+        """Records that a wide node had taken became others, or went."""
+        config, counts = station.spec.config, self.facts.ledger.of(station.name)
         counts.pending -= taken
         if isinstance(config, Wide) and config.keeps_records:
             counts.filtered += taken - left
@@ -126,14 +147,14 @@ class Program:
     def push(self, node: str, port: str, batch: pa.RecordBatch) -> None:
         """Gives a batch that left (node, port) to the stations here that take from there."""
         for target in self.job.plan.stations[node].links.get(port, ()):
-            if target in self._here:
+            if (node, port, target) in self._taken:
                 self.take(node, port, self._here[target], batch)
 
     def take(self, node: str, port: str, station: Station, batch: pa.RecordBatch) -> None:
         """Runs a station over one batch, with row ids, and pushes on what comes of it."""
         self.job.watch.stop.heed()
         opened = self._open(station)
-        if opened.intake is None:
+        if opened.intake is None and opened.borrower is None:
             batch = align(batch, opened.schema, opened.meets_by_place)
         self.facts.ledger.link(node, port, station.name, batch.num_rows)
         counts = self.facts.ledger.of(station.name)
@@ -152,6 +173,8 @@ class Program:
             finally:
                 counts.seconds += time.perf_counter() - started
             self.apply(station, some, outcome)
+        if opened.borrower is not None and opened.borrower.is_full:
+            self._lend(station, opened.borrower)
 
     def apply(self, station: Station, batch: pa.RecordBatch, outcome: Outcome) -> None:
         """Counts, logs and pushes on what became of a batch that had row ids."""
@@ -203,6 +226,9 @@ class Program:
 
     def close(self) -> Facts:
         """Ends the work and gives the facts; nothing more may be fed."""
+        for station in self._here.values():  # in topological order
+            if station.name in self._opened and (borrower := self._opened[station.name].borrower) is not None:
+                self._lend(station, borrower)
         for name, opened in self._opened.items():
             started = time.perf_counter()
             if opened.writer is not None:
@@ -219,8 +245,7 @@ class Program:
         self.facts.pieces.extend(dict(piece) for piece in self._tap.close())
         for node, tap in self._receipts.items():
             self.facts.receipts[node] = [dict(piece) for piece in tap.close()]
-        self._untell()
-        self._sandbox.give_back()
+        self._let_go()
         return self.facts
 
     def abandon(self) -> Facts:
@@ -232,9 +257,16 @@ class Program:
             with suppress(Unavailable):  # the fault that is told is the first
                 spill.close()
         self.facts.pieces.extend(dict(piece) for piece in self._tap.close())
+        self._let_go()
+        return Facts(self.facts.ledger, pieces=self.facts.pieces)
+
+    def _let_go(self) -> None:
         self._untell()
         self._sandbox.give_back()
-        return Facts(self.facts.ledger, pieces=self.facts.pieces)
+        benches = [self._bench, *(opened.borrower for opened in self._opened.values())]
+        for bench in benches:
+            if bench is not None:
+                bench.close()
 
     def _end_call(self) -> None:
         """Ends what is being computed, from another thread: somebody wants the run to stop."""
@@ -262,7 +294,7 @@ class Program:
             self._forward(station.name, port, batch)
             return
         self.push(station.name, port, batch)
-        if any(target not in self._here for target in targets):
+        if any((station.name, port, target) not in self._taken for target in targets):
             self._spill(station.name, port).write(batch)
 
     def _spill(self, node: str, port: str) -> SpillWriter:
@@ -285,6 +317,7 @@ class Opened:
         self.step: Step | None = None
         self.writer: Writer | None = None
         self.intake: Intake | None = None
+        self.borrower: Borrower | None = None
         self._job = job
         self._station = station
         self._tap = tap
@@ -295,6 +328,8 @@ class Opened:
             self.step = _Given(job.gathering.given[station.name], station.outputs["out"])
         elif isinstance(config, Transform):
             self.step = config.open(station.schema, job.scope, sandbox)
+        elif isinstance(config, Wide) and station.lent is not None:
+            self.borrower = Borrower(station, job, sandbox)
         elif isinstance(config, Wide):
             self.intake = Intake(station, job, sandbox)
         elif isinstance(config, Post) and job.is_dry:
@@ -308,8 +343,8 @@ class Opened:
 
     def call(self, batch: pa.RecordBatch, node: str, port: str) -> Outcome:
         """The outcome of one batch that left (node, port); an unavailable target is asked again as the policy says."""
-        if self.intake is not None:
-            self.intake.put(node, port, batch)
+        if (wide := self.intake or self.borrower) is not None:
+            wide.put(node, port, batch)
             return Outcome(pending=batch.num_rows)
         if self.step is not None:
             try:
@@ -395,9 +430,7 @@ def too_many(station: Station, rejected: int, taken: int | None = None) -> str:
 
 def spilled_splits(spills: list[Plain], job: Job, phase: int) -> Iterator[Plain]:
     """The splits of a phase: what earlier phases spilled for its stations."""
-    links: Mapping[tuple[str, str], bool] = {
-        (node, port): True for node, port, target in job.plan.links() if job.plan.stations[target].phase == phase
-    }
+    links = {(link.node, link.port) for station in job.plan.stations.values() for link in station.taken_in(phase)}
     for spill in spills:
         if "wide" not in spill and (spill["node"], spill["port"]) in links and spill["rows"]:
             yield {"kind": "spill", "node": spill["node"], "port": spill["port"], "path": spill["path"]}

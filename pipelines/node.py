@@ -176,6 +176,12 @@ class Wide(Node):
 
     def remembered_days(self) -> int | None:
         """How long they are remembered; None: for ever."""
+
+    def lent_input(self) -> str | None:
+        """The input of which each record of the others needs all there is, and nothing else; None: there is none.
+
+        Where it is small every worker has it whole, and the SELECT runs over part after part of the other inputs.
+        """
         return None
 
     def needs(
@@ -252,6 +258,8 @@ class Get(Node):
     takes_records: ClassVar[bool] = False
     """Whether it may take from another node, and then fetches for each record."""
     most_rows: ClassVar[int | None] = None  # for so many records at once
+    reads_one_moment: ClassVar[bool] = False
+    """Whether all nodes of its type in a run read their system as it was at one moment, until `release`."""
 
     @abstractmethod
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -11,7 +11,8 @@ from pipelines.align import unify
 from pipelines.errors import Invalid
 from pipelines.flow import Flow, Link, NodeSpec, RejectPolicy, Retry
 from pipelines.language.flowlinks import live, order, placed
-from pipelines.node import Get, Node, Post, Transform, Wide
+from pipelines.node import Get, Post, Transform, Wide
+from pipelines.phases import borrowing, phased
 from pipelines.records import rejected_schema
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
@@ -33,6 +34,14 @@ class Station:
     idle: Mapping[Link, pa.Schema] = field(default_factory=dict)
     """Its links from nodes that do not run: their columns stay, null in every record."""
     phase: int = 0
+    borrows: str | None = None
+    """Of a wide node: the input that is waited for, to be lent to all workers where it is small."""
+    lent_phase: int = 0
+    """The phase in which that input arrives; else its own."""
+    lent: tuple[tuple[str, int], ...] | None = None
+    """Where that input is lent: its files, and the rows of each."""
+    waits_for: frozenset[str] = frozenset()
+    """Of a get: the wide nodes that borrow, and whose other inputs it feeds."""
     number: int = 0
     """Of a get: its place among the flow's gets, the high bits of its row ids."""
     wanted: frozenset[str] | None = None
@@ -47,6 +56,12 @@ class Station:
     def name(self) -> str:
         return self.spec.name
 
+    def taken_in(self, phase: int) -> Iterator[Link]:
+        """The links by which records come to it in a phase."""
+        for link in self.spec.inputs:
+            if phase == (self.lent_phase if self.borrows is not None and link.into == self.borrows else self.phase):
+                yield link
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -59,7 +74,10 @@ class Plan:
 
     @property
     def phases(self) -> int:
-        last = [station.phase + isinstance(station.spec.config, Wide) for station in self.stations.values()]
+        last = [
+            station.phase + (isinstance(station.spec.config, Wide) and station.lent is None)
+            for station in self.stations.values()
+        ]
         return 1 + max(last, default=0)
 
     def gets(self) -> list[Station]:
@@ -157,24 +175,9 @@ def number_sources(planned: Plan, flow: Flow) -> Plan:
     return _replaced(planned, {name: {"number": number} for name, number in numbers.items()})
 
 
-def ends_phase(config: Node) -> bool:
-    """Whether everything must have arrived at a node before anything leaves it."""
-    return isinstance(config, Wide) or (isinstance(config, Post) and config.staged)
-
-
 def number_phases(planned: Plan, flow: Flow) -> Plan:
-    """What follows a staged post, or must wait for another node to end, runs in a later phase."""
-    phases: dict[str, int] = {}
-    before: dict[str, list[tuple[str, int]]] = {name: [] for name in planned.stations}
-    for node, _port, target in planned.links():
-        config = planned.stations[node].spec.config
-        before[target].append((node, int(ends_phase(config))))
-    for name in planned.stations:
-        ended = [node for node in planned.stations[name].spec.after if node in planned.stations]
-        # what a wide node took is worked in the phase behind its own
-        waits = [(node, 2 if isinstance(planned.stations[node].spec.config, Wide) else 1) for node in ended]
-        phases[name] = max((phases[node] + step for node, step in [*before[name], *waits]), default=0)
-    return _replaced(planned, {name: {"phase": phase} for name, phase in phases.items()})
+    """What follows a staged post or a wide node, or must wait for another node to end, runs in a later phase."""
+    return replace(planned, stations=phased(borrowing(planned.stations)))
 
 
 def keep_snapshots(planned: Plan, flow: Flow) -> Plan:

@@ -11,6 +11,7 @@ from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.kernel import Program, spilled_splits, too_many
 from pipelines.ledger import imbalances, total
+from pipelines.lending import as_of, lent_splits
 from pipelines.node import Get, Json, Post, Publication
 from pipelines.plan import Station
 from pipelines.publishing import due, is_staged
@@ -22,6 +23,7 @@ from pipelines.wide import wide_splits
 
 def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     """Settles a phase and gives the splits of the next. Called again after a crash it goes on where it was."""
+    job = as_of(job, phase)
     held: forwarding.Open = {}
     try:
         spills = _settled_phase(job, phase, facts, held)
@@ -30,10 +32,11 @@ def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:
     job.watch.spills.extend(spills)
     earlier = [spill for before in range(phase) for spill in _facts_of(job, before).spills]
     known = job.watch.spills if job.is_dry else [*earlier, *spills]
-    if phase + 1 == job.plan.phases:
+    then = as_of(job, phase + 1)
+    if phase + 1 >= then.plan.phases:
         return []
-    wide = wide_splits(spills, job, phase)
-    return [*wide, *spilled_splits(known, job, phase + 1), *begin(job, phase + 1)]
+    wide = [*wide_splits(known, job, phase), *lent_splits(then, phase + 1)]
+    return [*wide, *spilled_splits(known, then, phase + 1), *begin(then, phase + 1)]
 
 
 def _settled_phase(job: Job, phase: int, facts: Sequence[Facts], held: forwarding.Open) -> list[Plain]:
@@ -66,7 +69,20 @@ def release(job: Job, phase: int | None = None) -> None:
     """Lets go of what the gets of a phase (None: of all) kept open while their splits were read."""
     for station in job.plan.gets():
         if phase in (None, station.phase) and isinstance(station.spec.config, Get):
+            if phase is not None and _is_kept(station, job, phase):
+                continue
             station.spec.config.release(job.scope)
+
+
+def _is_kept(station: Station, job: Job, phase: int) -> bool:
+    """Whether another get will still read the moment that this one has read, because it had to wait."""
+    config = station.spec.config
+    alike = [other for other in job.plan.gets() if other.spec.type == station.spec.type]
+    return (
+        isinstance(config, Get)
+        and config.reads_one_moment
+        and any(other.phase > phase and other.waits_for for other in alike)
+    )
 
 
 def gather(job: Job, facts: Sequence[Facts]) -> Facts:

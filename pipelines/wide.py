@@ -136,7 +136,7 @@ def wide_splits(spills: Iterable[Plain], job: Job, phase: int) -> Iterator[Plain
         if "wide" in spill and job.plan.stations[spill["wide"]].phase == phase:
             found.setdefault(spill["wide"], {}).setdefault(spill["partition"], []).append(spill)
     for name, station in job.plan.stations.items():
-        if isinstance(station.spec.config, Wide) and station.phase == phase:
+        if isinstance(station.spec.config, Wide) and station.phase == phase and station.lent is None:
             for parts in _together(found.get(name, {}), SPLIT_BATCHES * job.plan.batch_rows):
                 weight = sum(spill["bytes"] for spill in parts)
                 paths: dict[str, list[str]] = {}
@@ -158,15 +158,26 @@ def _together(partitions: Mapping[int, list[Plain]], most_rows: int) -> Iterator
         yield held
 
 
+def open_bench(job: Job) -> Workbench:
+    """A workbench for one worker thread of a job."""
+    limit = job.scope.environment.runner.memory_bytes // (2 * max(job.workers, 1))
+    return Workbench(job.scope.staging / "workbench", limit)
+
+
 def work(
-    job: Job, station: Station, split: Plain, sandbox: Sandbox, then: Callable[[Workbench], None] | None = None
+    job: Job,
+    station: Station,
+    split: Plain,
+    sandbox: Sandbox,
+    bench: Workbench,
+    then: Callable[[Workbench], None] | None = None,
 ) -> tuple[int, Iterator[pa.RecordBatch]]:
-    """How many records a split holds, and what leaves the node for them, with row ids; `then` is called at the end."""
+    """How many records a split holds, and what leaves the node for them, with row ids; take all of it before the next.
+
+    `then` is called at the end."""
     config = station.spec.config
     if not isinstance(config, Wide):
         raise Bug(f"node {station.name!r} is not wide")
-    limit = job.scope.environment.runner.memory_bytes // (2 * max(job.workers, 1))
-    bench = Workbench(job.scope.staging / "workbench", limit)
     memory, key = job.memories.get(station.name), config.remembered_key()
     rows = {
         name: bench.relation(
@@ -192,11 +203,25 @@ def _given(
     then: Callable[[Workbench], None] | None,
 ) -> Iterator[pa.RecordBatch]:
     schema = station.outputs["out"].append(pa.field(ROW_ID, pa.int64(), nullable=False))
+    for batch in heeded(bench, query, job, then, keeps_order=config.keeps_order):
+        yield align(batch, schema)
+    bench.clear()
+
+
+def heeded(
+    bench: Workbench,
+    query: str,
+    job: Job,
+    then: Callable[[Workbench], None] | None = None,
+    *,
+    keeps_order: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """What a SELECT gives, and then what `then` does; where somebody wants the run to stop, the SELECT ends."""
     untell = job.watch.stop.tell(bench.interrupt)
     try:
-        for batch in bench.batches(query, job.plan.batch_rows, keeps_order=config.keeps_order):
+        for batch in bench.batches(query, job.plan.batch_rows, keeps_order=keeps_order):
             if batch.num_rows:
-                yield align(batch, schema)
+                yield batch
         if then is not None:
             then(bench)
     except Cancelled:
@@ -204,7 +229,6 @@ def _given(
         raise
     finally:
         untell()
-        bench.close()
 
 
 def described(config: Wide, schemas: Mapping[str, pa.Schema], query: str, sandbox: Sandbox) -> pa.Schema:

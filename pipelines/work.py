@@ -12,6 +12,7 @@ from pipelines import journal
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.kernel import Program
+from pipelines.lending import as_of
 
 CHECKPOINT_SECONDS = 10.0
 """A worker writes down what it has done this often: so much, and one split, a run that is killed loses at most."""
@@ -22,6 +23,7 @@ def run_splits(job: Job, phase: int, splits: Sequence[Plain]) -> list[Facts]:
 
     What an earlier process has done of them, before it died, is not done again.
     """
+    job = as_of(job, phase)
     known = [] if job.is_dry else _known(job, phase, splits)
     done = {name for names, _ in known for name in names}
     left = [split for split in splits if journal.split_name(split) not in done] if done else splits

@@ -22,7 +22,8 @@ class Join(Wide):
     """Puts records of `left` and `right` together whose keys are equal. A null key equals nothing.
 
     `inner` gives pairs; `left`, `right` and `full` also what found nobody, with nulls; `semi` the left records that
-    found somebody, `anti` those that did not. Out of core: neither side has to fit into memory.
+    found somebody, `anti` those that did not. Out of core: neither side has to fit into memory. Where the right one (of a
+    `right` join the left one) is small, the other passes by it without waiting for anything: put the small one there.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("left", "right")
@@ -87,6 +88,9 @@ class Join(Wide):
 
     def most_records(self) -> int | None:
         return self.limit
+
+    def lent_input(self) -> str | None:
+        return {"right": "left", "full": None}.get(self.how, "right")
 
     def query(self, schemas: Mapping[str, pa.Schema], scope: Scope, sandbox: Sandbox) -> str:
         keys = self._keys()

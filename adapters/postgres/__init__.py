@@ -123,6 +123,8 @@ class Get(TableGet):
         ),
     )
 
+    reads_one_moment: ClassVar[bool] = True
+
     def server(self, scope: Scope) -> Server:
         """Where it reads."""
         return scope.connection(self.connection, Connection).server(scope)

@@ -19,7 +19,7 @@ from pipelines.records import ROW_ID, ids_of, with_ids
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
 from pipelines.tap import Tap, TapPlan
-from pipelines.wide import Intake, wide_splits, work
+from pipelines.wide import Intake, open_bench, wide_splits, work
 
 Batches = Mapping[str, pa.RecordBatch]
 
@@ -103,10 +103,12 @@ def worked(node: Wide, batches: Batches, scope: Scope, sandbox: Sandbox, batch_r
             intake.put(link.node, link.port, batch.slice(start, batch_rows))
     found: list[pa.RecordBatch] = []
     taken = 0
+    bench = open_bench(job)
     for split in wide_splits(intake.close(), job, 0):
-        rows, left = work(job, station, split, sandbox)
+        rows, left = work(job, station, split, sandbox, bench)
         taken += rows
         found.extend(left)
+    bench.close()
     assert taken == sum(batch.num_rows for batch in batches.values()), "not every record was worked"
     return found
 

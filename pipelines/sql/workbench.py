@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from pipelines.errors import Cancelled, Failed, Unavailable
+from pipelines.sql.literals import name_of
 from pipelines.sql.wording import one_line
 from pipelines.wire import read_spill
 
@@ -18,10 +19,15 @@ LEAST_BYTES = 128 << 20
 
 
 class Workbench:
-    """One DuckDB for one thread. Reads relations of spilled batches; spills what it cannot hold into `folder`."""
+    """One DuckDB for one thread. Reads relations of spilled batches; spills what it cannot hold into `folder`.
+
+    It serves one piece of work after another: opening one takes as long as adding up a hundred thousand records.
+    """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._relations: set[str] = set()
+        self._has_made = False
         self._connection = duckdb.connect(
             ":memory:",
             config={
@@ -40,15 +46,35 @@ class Workbench:
         """Makes the batches of some files a relation, read where they lie; how many rows it has."""
         batches = [batch for path in paths for batch in read_spill(path)]
         table = pa.Table.from_batches(batches, schema)
-        self._connection.register(name, table)
+        self.lend(name, table)
         return int(table.num_rows)
 
+    def keep(self, name: str, paths: Sequence[Path], schema: pa.Schema) -> int:
+        """Makes a table of the batches of some files, that stays until the end; how many rows it has."""
+        rows = self.relation("__kept", paths, schema)
+        with _told():
+            self._connection.execute(f"CREATE TABLE {name_of(name)} AS FROM __kept")
+        self.clear()
+        return rows
+
     def lend(self, name: str, table: pa.Table) -> None:
-        """Makes a table in memory a relation, until another takes its name."""
+        """Makes a table in memory a relation, until another takes its name, or all are let go of."""
         self._connection.register(name, table)
+        self._relations.add(name)
+
+    def clear(self) -> None:
+        """Lets go of all relations, and of what statements have made for a while."""
+        for name in self._relations:
+            self._connection.unregister(name)
+        self._relations.clear()
+        for kind in ("view", "table") if self._has_made else ():
+            found = self.rows(f"SELECT {kind}_name FROM duckdb_{kind}s() WHERE temporary AND NOT internal")
+            self._connection.execute("".join(f"DROP {kind} {name_of(str(name))}; " for (name,) in found) or "SELECT 1")
+        self._has_made = False
 
     def run(self, statements: str) -> None:
-        """Runs statements of ours."""
+        """Runs statements of ours; what they make is temporary."""
+        self._has_made = True
         with _told():
             self._connection.execute(statements)
 
@@ -68,7 +94,7 @@ class Workbench:
         """
         with _told():
             if keeps_order:
-                self._connection.execute(f"CREATE OR REPLACE TABLE __ordered AS {query}")
+                self.run(f"CREATE TEMP TABLE __ordered AS {query}")
                 query = "SELECT * FROM __ordered"
             yield from self._connection.sql(query).to_arrow_reader(rows)
 
