@@ -52,8 +52,7 @@ class Workbench:
     def keep(self, name: str, paths: Sequence[Path], schema: pa.Schema) -> int:
         """Makes a table of the batches of some files, that stays until the end; how many rows it has."""
         rows = self.relation("__kept", paths, schema)
-        with _told():
-            self._connection.execute(f"CREATE TABLE {name_of(name)} AS FROM __kept")
+        self.run(f"CREATE TABLE {name_of(name)} AS FROM __kept")
         self.clear()
         return rows
 
@@ -69,14 +68,14 @@ class Workbench:
         self._relations.clear()
         for kind in ("view", "table") if self._has_made else ():
             found = self.rows(f"SELECT {kind}_name FROM duckdb_{kind}s() WHERE temporary AND NOT internal")
-            self._connection.execute("".join(f"DROP {kind} {name_of(str(name))}; " for (name,) in found) or "SELECT 1")
+            self.run("".join(f"DROP {kind} {name_of(str(name))}; " for (name,) in found) or "SELECT 1")
         self._has_made = False
 
     def run(self, statements: str) -> None:
         """Runs statements of ours; what they make is temporary."""
         self._has_made = True
         with _told():
-            self._connection.execute(statements)
+            self._connection.execute(statements).fetchall()
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """What a small SELECT of ours gives."""
