@@ -35,14 +35,15 @@ def warm(made: Project, flow: str) -> Callable[[], object]:
     return once
 
 
-def duckdb_command(statement: str) -> list[str]:
-    """A process that runs one statement in DuckDB."""
-    return [sys.executable, "-c", f"import duckdb; duckdb.connect(config={{'threads': 2}}).execute({statement!r})"]
+def duckdb_command(statement: str, **settings: str) -> list[str]:
+    """A process that runs one statement in DuckDB, which may have further settings."""
+    config = {"threads": 2, **settings}
+    return [sys.executable, "-c", f"import duckdb; duckdb.connect(config={config!r}).execute({statement!r})"]
 
 
-def duckdb_call(statement: str) -> Callable[[], object]:
+def duckdb_call(statement: str, **settings: str) -> Callable[[], object]:
     """Runs one statement in a DuckDB that is open."""
-    connection = duckdb.connect(config={"threads": 2})
+    connection = duckdb.connect(config={"threads": 2, **settings})
     return lambda: connection.execute(statement)
 
 

@@ -1,4 +1,7 @@
-"""Ten million orders joined with customers and grouped, sorted, and deduplicated, beside DuckDB."""
+"""Ten million orders joined with customers and grouped, sorted, and deduplicated, beside DuckDB.
+
+Ours always has the 1 GiB that is an environment's default for wide nodes; DuckDB has what it takes, and then 1 GB.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,14 @@ CASES = {
 }
 
 
+LIMITS = {"": {}, ", both 1 GB": {"memory_limit": "1GB"}}
+
+
 def made(folder: Path, rows: int) -> None:
+    """Orders of 100,000 customers in five countries and, for ten million, of 555,000 products: 2.7 million pairs of those."""
+    products = max(1, 555_000 * rows // 10_000_000)
     duckdb.execute(
-        f"COPY (SELECT i AS id, hash(i) % 100000 AS customer, hash(i * 7) % 540000 AS product, "
+        f"COPY (SELECT i AS id, hash(i) % 100000 AS customer, hash(i * 7) % {products} AS product, "
         f"((hash(i * 5) % 100000) / 100)::DECIMAL(10,2) AS amount FROM range({rows}) t(i)) TO '{folder / 'orders.parquet'}'"
     )
     duckdb.execute(
@@ -52,10 +60,11 @@ def made(folder: Path, rows: int) -> None:
 
 def measure(folder: Path, runs: int, scale: float) -> None:
     for name in CASES:
-        _measure(name, folder / "wide", runs, int(10_000_000 * scale))
+        for limit in LIMITS:
+            _measure(name, limit, folder / "wide", runs, int(10_000_000 * scale))
 
 
-def _measure(name: str, folder: Path, runs: int, rows: int) -> None:
+def _measure(name: str, limited: str, folder: Path, runs: int, rows: int) -> None:
     cold, warmed, nodes, sql = CASES[name]
     text = (
         f"flow: wide\nsettings: {{snapshots: sample}}\nnodes:\n{SOURCES}{nodes}"
@@ -68,12 +77,12 @@ def _measure(name: str, folder: Path, runs: int, rows: int) -> None:
     )
     statement = f"{views}; COPY ({sql}) TO '{there.folder / 'limit.parquet'}' (FORMAT parquet, COMPRESSION zstd)"
     pairs(
-        f"{name}, 10M: cold",
+        f"{name}, {rows / 1e6:g}M{limited}: cold",
         cold,
         lambda: process([COMMAND, "run", "wide", "--json"], cwd=str(there.folder)),
-        lambda: process(duckdb_command(statement)),
+        lambda: process(duckdb_command(statement, **LIMITS[limited])),
         runs,
     )
-    ours, limit = warm(there, "wide"), duckdb_call(statement)
-    pairs(f"{name}, 10M: warm", warmed, lambda: call(ours), lambda: call(limit), runs)
+    ours, limit = warm(there, "wide"), duckdb_call(statement, **LIMITS[limited])
+    pairs(f"{name}, {rows / 1e6:g}M{limited}: warm", warmed, lambda: call(ours), lambda: call(limit), runs)
     shutil.rmtree(there.folder)
