@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from pipelines.align import align
@@ -20,6 +19,7 @@ from pipelines.fetch import Fetch
 from pipelines.job import Job
 from pipelines.lending import Borrower
 from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Wide, Writer
+from pipelines.outcomes import created
 from pipelines.plan import Station
 from pipelines.reading import read_split
 from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
@@ -391,20 +391,6 @@ def passes(batch: pa.RecordBatch) -> Outcome:
     return Outcome({"out": Piece(batch)})
 
 
-def created(outcome: Outcome) -> int:
-    """How many records left beyond one for each input row that left at all."""
-    left = sum(piece.batch.num_rows for piece in outcome.out.values())
-    if all(piece.rows is None for piece in outcome.out.values()) and len(outcome.out) <= 1:
-        return 0
-    rows = [
-        np.arange(piece.batch.num_rows) if piece.rows is None else piece.rows.to_numpy(zero_copy_only=False)
-        for piece in outcome.out.values()
-    ]
-    if len(rows) == 1 and bool(np.all(rows[0][1:] > rows[0][:-1])):
-        return 0
-    return left - len(np.unique(np.concatenate(rows)))
-
-
 def rejected_batch(node: str, batch: pa.RecordBatch, rejects: Rejects) -> pa.RecordBatch:
     """What the port `rejected` gives: the records with node, code and message, and their row ids last."""
     plain = without_ids(batch)
@@ -426,11 +412,3 @@ def too_many(station: Station, rejected: int, taken: int | None = None) -> str:
         f"node {station.name!r}: {rejected:,}{of} records were rejected, more than fail_above: "
         f"{station.rejects.fail_above} allows; nothing staged in this phase was published"
     )
-
-
-def spilled_splits(spills: list[Plain], job: Job, phase: int) -> Iterator[Plain]:
-    """The splits of a phase: what earlier phases spilled for its stations."""
-    links = {(link.node, link.port) for station in job.plan.stations.values() for link in station.taken_in(phase)}
-    for spill in spills:
-        if "wide" not in spill and (spill["node"], spill["port"]) in links and spill["rows"]:
-            yield {"kind": "spill", "node": spill["node"], "port": spill["port"], "path": spill["path"]}

@@ -9,7 +9,7 @@ from pipelines import forwarding, journal
 from pipelines.errors import Failed
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
-from pipelines.kernel import Program, spilled_splits, too_many
+from pipelines.kernel import Program, too_many
 from pipelines.ledger import imbalances, total
 from pipelines.lending import as_of, lent_splits
 from pipelines.node import Get, Json, Post, Publication
@@ -18,7 +18,7 @@ from pipelines.publishing import due, is_staged
 from pipelines.quality.findings import Finding, WholeRules
 from pipelines.reading import begin
 from pipelines.retry import attempts
-from pipelines.wide import wide_splits
+from pipelines.wide import spilled_splits, wide_splits
 
 
 def settle(job: Job, phase: int, facts: Sequence[Facts]) -> list[Plain]:

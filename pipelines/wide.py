@@ -246,3 +246,11 @@ def described(config: Wide, schemas: Mapping[str, pa.Schema], query: str, sandbo
 def column(name: str) -> str:
     """A column's name as SQL has it."""
     return name_of(name)
+
+
+def spilled_splits(spills: list[Plain], job: Job, phase: int) -> Iterator[Plain]:
+    """The splits of a phase: what earlier phases spilled for its stations."""
+    links = {(link.node, link.port) for station in job.plan.stations.values() for link in station.taken_in(phase)}
+    for spill in spills:
+        if "wide" not in spill and (spill["node"], spill["port"]) in links and spill["rows"]:
+            yield {"kind": "spill", "node": spill["node"], "port": spill["port"], "path": spill["path"]}
