@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,22 +13,21 @@ import pyarrow as pa
 from pipelines.align import align
 from pipelines.descent import parents_of
 from pipelines.entering import enter
-from pipelines.errors import Bug, Cancelled, Failed, Interrupted, Unavailable
+from pipelines.errors import Failed, Interrupted, Unavailable
 from pipelines.facts import Facts, Plain
-from pipelines.fetch import Fetch
 from pipelines.job import Job
 from pipelines.lending import Borrower
-from pipelines.node import Outcome, Piece, Post, Rejects, Step, Transform, Wide, Writer
-from pipelines.outcomes import created
+from pipelines.node import Outcome, Post, Rejects, Wide
+from pipelines.opened import Opened
+from pipelines.outcomes import created, rejected_batch, too_many
 from pipelines.plan import Station
 from pipelines.reading import read_split
-from pipelines.records import REJECT_COLUMNS, ROW_ID, ids_of, with_ids, without_ids
+from pipelines.records import ids_of, with_ids, without_ids
 from pipelines.remembering import KeyWriter
-from pipelines.retry import attempts
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
 from pipelines.tap import Tap
-from pipelines.wide import Intake, open_bench, work
+from pipelines.wide import open_bench, work
 from pipelines.wire import SpillWriter, read_spill
 
 Forward = Callable[[str, str, pa.RecordBatch], None]
@@ -309,59 +308,6 @@ class Program:
         return self._opened[station.name]
 
 
-class Opened:
-    """A station made ready for one worker thread."""
-
-    def __init__(self, station: Station, job: Job, sandbox: Sandbox, tap: Tap) -> None:
-        self.schema = station.schema.append(pa.field(ROW_ID, pa.int64(), nullable=False))
-        self.step: Step | None = None
-        self.writer: Writer | None = None
-        self.intake: Intake | None = None
-        self.borrower: Borrower | None = None
-        self._job = job
-        self._station = station
-        self._tap = tap
-        config = station.spec.config
-        self.most_rows = config.most_rows if isinstance(config, (Post, Fetch)) and not job.is_dry else None
-        self.meets_by_place = isinstance(config, Transform) and config.meets_by_place()
-        if isinstance(config, Fetch) and job.gathering is not None and station.name in job.gathering.given:
-            self.step = _Given(job.gathering.given[station.name], station.outputs["out"])
-        elif isinstance(config, Transform):
-            self.step = config.open(station.schema, job.scope, sandbox)
-        elif isinstance(config, Wide) and station.lent is not None:
-            self.borrower = Borrower(station, job, sandbox)
-        elif isinstance(config, Wide):
-            self.intake = Intake(station, job, sandbox)
-        elif isinstance(config, Post) and job.is_dry:
-            self.step = passes
-        elif isinstance(config, Post):
-            schema = self.schema if config.keeps_ids else station.schema
-            self.writer = config.open(schema, job.scope, sandbox)
-        else:
-            raise Bug(f"node {station.name!r}: a {station.spec.type} takes no records")
-        self._with_ids = self.writer is not None and isinstance(config, Post) and config.keeps_ids
-
-    def call(self, batch: pa.RecordBatch, node: str, port: str) -> Outcome:
-        """The outcome of one batch that left (node, port); an unavailable target is asked again as the policy says."""
-        if (wide := self.intake or self.borrower) is not None:
-            wide.put(node, port, batch)
-            return Outcome(pending=batch.num_rows)
-        if self.step is not None:
-            try:
-                return self.step(without_ids(batch))
-            except Cancelled:
-                self._job.watch.stop.heed()
-                raise
-        if self.writer is None:
-            raise Bug(f"node {self._station.name!r} was not opened")
-        given = batch if self._with_ids else without_ids(batch)
-        outcome: Outcome = attempts(self._station.retry, self._job.watch.stop, self._retried)(self.writer.put, given)
-        return outcome
-
-    def _retried(self, attempt: int, fault: Exception) -> None:
-        self._tap.transaction(self._station.name, "retry", attempt=attempt, error=str(fault))
-
-
 def _cut(batch: pa.RecordBatch, most_rows: int | None) -> Iterator[pa.RecordBatch]:
     """The batch in pieces of at most so many rows."""
     if most_rows is None or batch.num_rows <= most_rows:
@@ -369,46 +315,3 @@ def _cut(batch: pa.RecordBatch, most_rows: int | None) -> Iterator[pa.RecordBatc
         return
     for start in range(0, batch.num_rows, most_rows):
         yield batch.slice(start, most_rows)
-
-
-class _Given:
-    """What a test gives in the place of what would be fetched: all of it for the first record that comes."""
-
-    def __init__(self, given: Sequence[pa.RecordBatch], schema: pa.Schema) -> None:
-        self._given = pa.Table.from_batches(given, schema).combine_chunks()
-
-    def __call__(self, batch: pa.RecordBatch) -> Outcome:
-        found = self._given.to_batches() if batch.num_rows else []
-        if not found:
-            return Outcome(filtered=batch.num_rows)
-        self._given = self._given.slice(0, 0)
-        rows = pa.array([0] * found[0].num_rows, pa.int64())
-        return Outcome({"out": Piece(found[0], rows)}, filtered=batch.num_rows - 1)
-
-
-def passes(batch: pa.RecordBatch) -> Outcome:
-    """What a post does where nothing may be sent: takes all, tells nobody."""
-    return Outcome({"out": Piece(batch)})
-
-
-def rejected_batch(node: str, batch: pa.RecordBatch, rejects: Rejects) -> pa.RecordBatch:
-    """What the port `rejected` gives: the records with node, code and message, and their row ids last."""
-    plain = without_ids(batch)
-    own = {column.name for column in REJECT_COLUMNS}
-    kept = plain.select([name for name in plain.schema.names if name not in own])
-    why = [
-        pa.repeat(node, batch.num_rows),
-        pa.array(rejects.codes, pa.string()),
-        pa.array(rejects.messages, pa.string()),
-    ]
-    schema = pa.schema([*kept.schema, *REJECT_COLUMNS])
-    return with_ids(pa.RecordBatch.from_arrays([*kept.columns, *why], schema=schema), ids_of(batch))
-
-
-def too_many(station: Station, rejected: int, taken: int | None = None) -> str:
-    """What a run says that stops at its threshold of rejects."""
-    of = "" if taken is None else f" of {taken:,}"
-    return (
-        f"node {station.name!r}: {rejected:,}{of} records were rejected, more than fail_above: "
-        f"{station.rejects.fail_above} allows; nothing staged in this phase was published"
-    )

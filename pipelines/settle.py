@@ -9,10 +9,11 @@ from pipelines import forwarding, journal
 from pipelines.errors import Failed
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
-from pipelines.kernel import Program, too_many
+from pipelines.kernel import Program
 from pipelines.ledger import imbalances, total
 from pipelines.lending import as_of, lent_splits
 from pipelines.node import Get, Json, Post, Publication
+from pipelines.outcomes import too_many
 from pipelines.plan import Station
 from pipelines.publishing import due, is_staged
 from pipelines.quality.findings import Finding, WholeRules
