@@ -135,13 +135,13 @@ def hold(server: Server, run: str, count: int) -> Held:
 def _begin(connections: list[Driver[Any]]) -> None:
     """Begins their transactions; those that cannot be shown to see one state are closed, but one."""
     for _ in range(TRIES):
-        before = _commits(connections[0])
+        before = _commits_of_others(connections)
         for connection in connections:
             connection.query(BEGIN)
         if len(connections) == 1:
             return
         time.sleep(SETTLE_SECONDS)
-        if before == _commits(connections[0]):
+        if before == _commits_of_others(connections):
             return
         for connection in connections:
             connection.query("ROLLBACK")
@@ -150,11 +150,18 @@ def _begin(connections: list[Driver[Any]]) -> None:
         closed(connections.pop())
 
 
-def _commits(connection: Driver[Any]) -> str:
-    """How often anybody has committed since the server started."""
+def _commits_of_others(connections: list[Driver[Any]]) -> int:
+    """How often anybody else has committed since the server started.
+
+    MariaDB counts the beginning of a snapshot as a commit too, so what these connections did is taken off.
+    """
+    return _commits(connections[0], "GLOBAL") - sum(_commits(connection, "SESSION") for connection in connections)
+
+
+def _commits(connection: Driver[Any], whose: str) -> int:
     cursor = connection.cursor()
-    cursor.execute("SHOW GLOBAL STATUS LIKE 'Handler_commit'")
-    return str(cursor.fetchall())
+    cursor.execute(f"SHOW {whose} STATUS LIKE 'Handler_commit'")
+    return int(cursor.fetchall()[0][1])
 
 
 def release(run: str) -> None:

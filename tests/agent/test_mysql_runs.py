@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from adapters import mysql as adapter
 from adapters.mysql import snapshots, writing
 from agent.prepare import Request
 from agent.runs import run
+from pipelines.scope import Scope
 from tests.agent.projects import COMMAND, leftovers, project, report, run_here
 from tests.parts.mariadb import Server, database_of
 from tests.parts.proxy import Proxy
@@ -138,7 +140,7 @@ def test_a_line_cut_in_the_middle_of_reading_is_read_on_by_another_of_the_same_s
         found = run_here(made, "nightly")
 
     assert proxy.cuts == 1
-    assert found["status"] == "done_with_rejects"
+    assert (found["status"], found["error"]) == ("done_with_rejects", None)
     assert is_whole(server, tmp_path)
 
 
@@ -160,7 +162,7 @@ def test_a_server_killed_while_it_loads_is_asked_again_when_it_is_back(
     found = run_here(made, "nightly")
 
     assert len(killed) == 1
-    assert found["status"] == "done_with_rejects"
+    assert (found["status"], found["error"]) == ("done_with_rejects", None)
     assert is_whole(own_server, tmp_path)
 
 
@@ -204,3 +206,26 @@ def test_a_run_killed_at_any_time_delivers_each_order_once(server: Server, tmp_p
     assert last["status"] in ("done", "done_with_rejects")
     assert is_whole(server, tmp_path)
     assert leftovers(made) == []
+
+
+def test_several_connections_read_one_state_and_one_alone_where_others_commit_all_the_time(own_server: Server) -> None:
+    there = adapter.Connection(**own_server.settings("mysql")).server(Scope(Path()))
+    quiet = snapshots.hold(there, "", 3)
+    begun, stop = threading.Event(), threading.Event()
+
+    def commits() -> None:
+        with closing(own_server.connect(database="mysql")) as connection:
+            connection.query("CREATE TABLE busy (n int) ENGINE = InnoDB")
+            while not stop.is_set():
+                connection.query("INSERT INTO busy VALUES (1)")
+                connection.query("COMMIT")
+                begun.set()
+
+    busy = threading.Thread(target=commits)
+    busy.start()
+    assert begun.wait(30)
+    loud = snapshots.hold(there, "", 3)
+    stop.set()
+    busy.join()
+
+    assert (quiet.count, loud.count) == (3, 1)
