@@ -51,6 +51,15 @@ def postgres(share: Any) -> Iterator[postgres_parts.Server]:
 
 
 @pytest.fixture(scope="session")
+def secured_postgres(share: Any) -> Iterator[postgres_parts.Server]:
+    """A PostgreSQL server that speaks TLS."""
+    from tests.parts.postgres import Server
+
+    with share(Server.secured, "secured_postgres") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def mariadb(share: Any) -> Iterator[mariadb_parts.Server]:
     """A MariaDB server."""
     from tests.parts.mariadb import Server

@@ -10,8 +10,10 @@ from pydantic import Field, model_validator
 
 from adapters.postgres import reading, snapshots, types, writing
 from adapters.postgres.forwarding import PostgresPassage
-from adapters.postgres.opening import CONNECT_SECONDS, Server, address_of, has_password
+from adapters.postgres.opening import KEEPALIVES, Server, address_of, has_password
+from adapters.postgres.tls import SYSTEM
 from pipelines import environment, node
+from pipelines.errors import Invalid
 from pipelines.node import Example, Json, SplitPlan, Want
 from pipelines.passage import Passage
 from pipelines.scope import Scope
@@ -21,6 +23,8 @@ from pipelines.tables.post import TablePost, Work
 from pipelines.tables.relation import Column, Table
 
 Tls = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+CHECKED = ("require", "verify-ca", "verify-full")
+"""With these a connection is encrypted or not made."""
 
 
 class Connection(environment.Connection):
@@ -45,11 +49,17 @@ class Connection(environment.Connection):
     tls: Tls | None = None
     """Whether the connection is encrypted, and how far the server's certificate is checked: libpq's `sslmode`."""
     tls_root: str | None = None
-    """A file of certificates, from the project folder, that the server's is checked against."""
+    """A file of certificates, from the project folder, that the server's is checked against; `system`: those that this
+    machine trusts, with `verify-full`."""
     search_path: str | None = None
     """The schemas in which names without one are looked up, in order; tables are made in the first."""
     lock_seconds: float = Field(default=5.0, gt=0)
     """How long to wait for a lock that another session holds, before the attempt counts as failed."""
+    connect_seconds: int = Field(default=10, ge=2)
+    """How long to wait for the server to answer, before the attempt to connect counts as failed."""
+    keepalive_seconds: int = Field(default=60, ge=1)
+    """After how much silence to ask whether the other end of the line is still there; a line with three such questions
+    unanswered is lost."""
 
     @model_validator(mode="after")
     def _names_a_server(self) -> Self:
@@ -57,6 +67,10 @@ class Connection(environment.Connection):
             raise ValueError("a connection has `url`, or `service`, `host`, `port`, `database` and `user`")
         if self.url is None and self.service is None and self.host is None:
             raise ValueError("a connection needs `url`, `service` or `host`")
+        if self.tls_root is not None and self.tls not in CHECKED:
+            raise ValueError(f"`tls_root` needs `tls: verify-full`, `verify-ca` or `require`, not {self.tls or 'none'}")
+        if self.tls_root == SYSTEM and self.tls != "verify-full":
+            raise ValueError("`tls_root: system` needs `tls: verify-full`")
         if self.url is not None and has_password(self.url):
             raise ValueError("`url` holds a password; name a secret in `password` instead")
         return self
@@ -65,6 +79,9 @@ class Connection(environment.Connection):
         """Where the database is, with the password."""
         from psycopg import conninfo
 
+        root = None if self.tls_root in (None, SYSTEM) else scope.path(str(self.tls_root))
+        if root is not None and not root.is_file():
+            raise Invalid(f"`tls_root`: there is no file {root}; give the certificate of who signed the server's")
         words = {
             "service": self.service,
             "host": self.host,
@@ -72,12 +89,18 @@ class Connection(environment.Connection):
             "dbname": self.database,
             "user": self.user,
             "sslmode": self.tls,
-            "sslrootcert": str(scope.path(self.tls_root)) if self.tls_root else None,
-            "connect_timeout": CONNECT_SECONDS,
+            "sslrootcert": str(root or self.tls_root or "") or None,
             "application_name": f"processflow {scope.flow}".strip(),
         }
+        waits = {
+            "connect_timeout": self.connect_seconds,
+            "keepalives_idle": self.keepalive_seconds,
+            "keepalives_interval": self.keepalive_seconds,
+            "keepalives_count": KEEPALIVES,
+        }
+        stated = conninfo.conninfo_to_dict(self.url or "")
         given = {name: value for name, value in words.items() if value is not None}
-        text = conninfo.make_conninfo(self.url or "", **given)
+        text = conninfo.make_conninfo(self.url or "", **{**waits, **stated, **given})
         secret = self.password.reveal(scope.project) if self.password else None
         return Server(text, address_of(text), self.lock_seconds, self.search_path or "", secret)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from adapters.postgres.opening import SETTINGS, Server, said
-from pipelines.errors import Lost, Unavailable
+from adapters.postgres.opening import KEEPALIVES, SETTINGS, UNLIMITED, Server, said
+from adapters.postgres.tls import context
+from pipelines.errors import Invalid, Lost, Unavailable
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -89,6 +91,8 @@ class Source:
             yield
         except asyncpg.PostgresError as fault:
             raise said(self._server, fault.sqlstate, str(fault), False) from fault
+        except ssl.SSLCertVerificationError as fault:
+            raise Invalid(f"{self._server.address}: {fault.verify_message or fault}; check `tls_root`") from fault
         except (OSError, asyncpg.InterfaceError) as fault:
             raise Unavailable(f"{self._server.address}: {str(fault) or 'the connection was lost'}") from fault
 
@@ -106,6 +110,7 @@ async def _begin(connection: Any, server: Server, snapshot: str | None) -> None:
     """Begins a transaction that sees the snapshot, which is there as long as the connection that planned."""
     import asyncpg
 
+    await connection.execute(f"SELECT {UNLIMITED}")
     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     if snapshot is None:
         return
@@ -126,33 +131,31 @@ async def _open(pattern: Connection[Any], server: Server) -> Any:
     given = {**SETTINGS, "lock_timeout": f"{int(server.lock_seconds * 1000)}ms"}
     if server.search_path:
         given["search_path"] = server.search_path
-    return await asyncpg.connect(
-        host=info.host or None,
+    found = await asyncpg.connect(
+        host=info.hostaddr or info.host or None,  # a name may lead to another server, which has not this snapshot
         port=info.port,
         user=info.user,
         password=info.password or None,
         database=info.dbname,
-        ssl=_tls(pattern),
+        ssl=context(pattern),
         server_settings=given,
-        timeout=30,
+        timeout=float(server.word("connect_timeout")) or None,
         statement_cache_size=0,
+        target_session_attrs="any",
+        direct_tls=info.get_parameters().get("sslnegotiation") == "direct",
     )
+    stay_awake(found._transport.get_extra_info("socket"), int(server.word("keepalives_idle")))
+    return found
 
 
-def _tls(pattern: Connection[Any]) -> ssl.SSLContext | bool:
-    """TLS as the pattern has it: where that is encrypted this is, and certificates are checked as far as there."""
-    if not pattern.pgconn.ssl_in_use:
-        return False
-    words = pattern.info.get_parameters()
-    mode = words.get("sslmode", "prefer")
-    root = words.get("sslrootcert")
-    context = ssl.create_default_context(cafile=None if root in (None, "system") else root)
-    context.check_hostname = mode == "verify-full"
-    if mode not in ("verify-full", "verify-ca"):
-        context.verify_mode = ssl.CERT_NONE
-    if "sslcert" in words:
-        context.load_cert_chain(words["sslcert"], words.get("sslkey"), words.get("sslpassword"))
-    return context
+def stay_awake(line: socket.socket, seconds: int) -> None:
+    """Has the system ask a silent peer whether it is still there, as `keepalives` has libpq's."""
+    if line.family == socket.AF_UNIX:
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", seconds), ("TCP_KEEPCNT", KEEPALIVES)):
+        if hasattr(socket, name):
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _copied(loop: asyncio.AbstractEventLoop, connection: Any, sql: str) -> Iterator[bytes]:

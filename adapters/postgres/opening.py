@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from adapters.postgres import advice
 from pipelines.errors import FlowError, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from psycopg import Connection as Driver
 
-CONNECT_SECONDS = 10
+KEEPALIVES = 3
+"""After so many unanswered questions a silent line counts as lost."""
 SETTINGS = {
     "datestyle": "ISO, YMD",
     "intervalstyle": "postgres",
@@ -30,14 +32,12 @@ SETTINGS = {
 _AWAY = ("08", "53", "57", "58", "40", "55")
 """Classes of SQLSTATE that may pass: connection, resources, intervention, system, transaction, object in use
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
-_WRONG_AT_CONNECT = re.compile(
-    r"password|authentication|role .* does not exist|database .* does not exist|no pg_hba\.conf entry|certificate"
-    r"|SSL|service|invalid .*(option|value|URI)|could not translate host name|is not permitted to log in|sslmode",
-    re.IGNORECASE,
-)
 
-_BROKEN_OFF = re.compile(r"SSL (connection has been closed|SYSCALL)", re.IGNORECASE)
-"""Words of TLS that speak of a lost line."""
+UNLIMITED = ", ".join(
+    f"CASE WHEN current_setting('{name}', true) IS NOT NULL THEN set_config('{name}', '0', false) END"
+    for name in ("idle_session_timeout", "transaction_timeout")
+)
+"""Takes off the limits that newer servers know: a connection waits while other nodes work."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Server:
     lock_seconds: float
     search_path: str = ""
     password: str | None = field(default=None, repr=False)
+
+    def word(self, name: str) -> str:
+        """One of libpq's words, as it was given; nothing where it was not."""
+        from psycopg import conninfo
+
+        return str(conninfo.conninfo_to_dict(self.words).get(name) or "")
 
 
 def address_of(words: str) -> str:
@@ -117,13 +123,10 @@ def connect(server: Server, *, read_only: bool) -> Driver[Any]:
     try:
         found = psycopg.connect(server.words, autocommit=True, cursor_factory=psycopg.RawCursor, **secret)  # type: ignore[arg-type]
     except (psycopg.Error, UnicodeError) as fault:
-        text = " ".join(str(fault).split())
-        words = f"{server.address}: cannot connect: {text}"
-        told = re.sub(r'connection to server at "[^"]*"', "", text)  # a host may be called service-1
-        is_wrong = _WRONG_AT_CONNECT.search(told) and not _BROKEN_OFF.search(told)
-        raise (Invalid if is_wrong else Unavailable)(words) from fault
+        words = f"{server.address}: cannot connect: {advice.told(str(fault), server.word('sslrootcert'))}"
+        raise (Invalid if advice.is_wrong(str(fault)) else Unavailable)(words) from fault
     with translated(server):
         items = ", ".join(f"set_config('{name}', ${number}, false)" for number, name in enumerate(options, 1))
-        found.execute(f"SELECT {items}", list(options.values()))
+        found.execute(f"SELECT {items}, {UNLIMITED}", list(options.values()))
     found.prepare_threshold = None
     return found

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
-from adapters.postgres import Connection, Get, snapshots
+from adapters.postgres import snapshots
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Want
 from tests.adapters.table_room import ORDERS, Reading, Room, batch_of
-from tests.parts.postgres import SECRET, Server, schema_of
+from tests.parts.postgres import schema_of
 
 NUMBERS = {"n": pa.int64()}
 
@@ -252,62 +251,6 @@ def test_a_lock_says_who_holds_it(room: Room) -> None:
 
     with room.locked(room.path), pytest.raises(Unavailable, match=r"people is held by process \d+ \(user tester"):
         list(post.publish(parts, batch.schema, room.scope, "t1").settle())
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
-        ({"password": {"secret": "WRONG"}}, Invalid, "password authentication failed"),
-        ({"user": "nobody_here"}, Invalid, "password authentication failed"),
-        ({"database": "elsewhere"}, Invalid, 'database "elsewhere" does not exist'),
-        ({"port": 1}, Unavailable, "refused"),
-        ({"tls": "require"}, Invalid, "server does not support SSL"),
-        ({"host": "no-such-host.invalid"}, Invalid, "no-such-host.invalid"),
-        ({"password": None}, Invalid, "password"),
-    ],
-)
-def test_a_connection_that_cannot_be_made_says_why(
-    postgres: Server, room: Room, monkeypatch: pytest.MonkeyPatch, change: dict[str, object],
-    error: type[Exception], words: str,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("WRONG", "open sesame")
-    connection = Connection(**{**postgres.settings(), **change})
-
-    with pytest.raises(error) as fault:
-        connection.test(room.scope)
-
-    assert words in str(fault.value)
-    assert "sesame" not in str(fault.value)
-    assert str(fault.value).startswith(str(change.get("host", "127.0.0.1")))
-
-
-def test_a_url_and_a_service_name_the_server_too(postgres: Server, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    services = room.folder / "pg_service.conf"
-    services.write_text(f"[shop]\nhost=127.0.0.1\nport={postgres.port}\ndbname=postgres\nuser=tester\n")
-    monkeypatch.setenv("PGSERVICEFILE", str(services))
-    schema, secret = schema_of(room.path), {"secret": SECRET}
-    room.sql("CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
-
-    for place in ({"url": f"postgresql://tester@127.0.0.1:{postgres.port}/postgres"}, {"service": "shop"}):
-        settings = {"adapter": "postgres", "password": secret, "search_path": schema, **place}
-        elsewhere = replace(room, settings=lambda path, found=settings: dict(found))
-
-        assert elsewhere.read(table="t").rows == [{"n": 1}]
-
-
-@pytest.mark.parametrize("place", [{}, {"url": "postgresql://h/d", "host": "h"}, {"url": "postgresql://me:open@h/d"}])
-def test_a_connection_names_one_server_and_no_password(place: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"`url`") as fault:
-        Connection(adapter="postgres", **place)
-
-    assert "open" not in str(fault.value).replace("opened", "").split("[type")[0]
-
-
-def test_a_get_survives_pickling_and_its_connection_shows_no_password(room: Room) -> None:
-    server = room.scope.environment.connections["shop"].server(room.scope)
-
-    assert "secret" not in repr(server).replace("PROCESSFLOW", "")
-    assert pickle.loads(pickle.dumps(Get(connection="shop", table="a"))) == Get(connection="shop", table="a")
 
 
 def test_a_session_that_fails_leaves_no_connection(room: Room) -> None:
