@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar, Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 from adapters.postgres import reading, snapshots, types, writing
 from adapters.postgres.forwarding import PostgresPassage
 from adapters.postgres.opening import KEEPALIVES, Server, address_of, has_password
+from adapters.postgres.rights import Rights
 from adapters.postgres.tls import SYSTEM
 from pipelines import environment, node
 from pipelines.errors import Invalid
@@ -18,9 +20,9 @@ from pipelines.node import Example, Json, SplitPlan, Want
 from pipelines.passage import Passage
 from pipelines.scope import Scope
 from pipelines.secrets import Secret
-from pipelines.tables.get import TableGet
+from pipelines.tables.get import Reader, TableGet
 from pipelines.tables.post import TablePost, Work
-from pipelines.tables.relation import Column, Table
+from pipelines.tables.relation import Column, Table, as_list
 
 Tls = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 CHECKED = ("require", "verify-ca", "verify-full")
@@ -155,6 +157,20 @@ class Get(TableGet):
     def reader(self, scope: Scope) -> AbstractContextManager[reading.PostgresReader]:
         return reading.reader(self.server(scope), scope.run, repr(self))
 
+    def barriers(
+        self, reader: Reader, there: Sequence[Column], values: Mapping[str, object]
+    ) -> Iterable[tuple[str, str]]:
+        assert isinstance(reader, reading.PostgresReader)
+        if self.table is not None:
+            asked = {*as_list(self.columns), *as_list(self.key), *as_list(self.cursor)} if self.columns else None
+            names = [column.name for column in there if asked is None or column.name in asked]
+            return list(Rights(reader).reading(self.table, names))
+        try:  # the server looks at rights when a statement runs, not when it is prepared
+            reader.rows(f"SELECT 1 FROM {self.relation().sql} LIMIT 0", values)
+        except Invalid as fault:
+            return [(str(fault), "")]
+        return []
+
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         return reading.planned(self, super().plan(scope, position, want), want)
 
@@ -208,6 +224,10 @@ class Post(TablePost):
     def described(self, scope: Scope) -> tuple[Table | None, list[str]]:
         with reading.reader(self._server(scope)) as reader:
             return reader.table(self.table), reader.tables()
+
+    def barriers(self, schema: pa.Schema, scope: Scope) -> Sequence[tuple[str, str]]:
+        with reading.reader(self._server(scope)) as reader:
+            return list(Rights(reader).writing(self.work(schema)))
 
     def is_published(self, scope: Scope, token: str) -> bool:
         return writing.is_published(self._server(scope), token)

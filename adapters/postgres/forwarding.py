@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from adapters.postgres.copying import Source
 from adapters.postgres.loading import Target
-from adapters.postgres.opening import Server, translated
+from adapters.postgres.opening import LOCKED, Server, translated
 from adapters.postgres.reading import PostgresReader, reader, statement
 from adapters.postgres.replacing import referring
 from adapters.postgres.types import PgColumn, is_same
@@ -43,7 +43,7 @@ class PostgresPassage:
         except Invalid as fault:  # reading finds out which record it is, or says the same with its place
             raise NotForwarded(str(fault)) from fault
         except Unavailable as fault:
-            if "locked by another session" in str(fault) or "the snapshot that this run reads is gone" in str(fault):
+            if LOCKED in str(fault) or "the snapshot that this run reads is gone" in str(fault):
                 raise NotForwarded(str(fault)) from fault
             raise
 

@@ -14,6 +14,7 @@ from pipelines.errors import FlowError, Invalid, Unavailable
 if TYPE_CHECKING:
     from psycopg import Connection as Driver
 
+LOCKED = "locked by another session"
 KEEPALIVES = 3
 """After so many unanswered questions a silent line counts as lost."""
 SETTINGS = {
@@ -33,6 +34,10 @@ _AWAY = ("08", "53", "57", "58", "40", "55")
 """Classes of SQLSTATE that may pass: connection, resources, intervention, system, transaction, object in use
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
+READ_ONLY = (
+    "the database takes no writes: it is a standby, or default_transaction_read_only is on; name the primary, or have it "
+    "switched off for the user"
+)
 UNLIMITED = ", ".join(
     f"CASE WHEN current_setting('{name}', true) IS NOT NULL THEN set_config('{name}', '0', false) END"
     for name in ("idle_session_timeout", "transaction_timeout")
@@ -96,9 +101,16 @@ def said(server: Server, sqlstate: str | None, text: str, is_operational: bool) 
     """What a fault means for the reader."""
     words = _first(text)
     if sqlstate == "55P03":
-        return Unavailable(f"{server.address}: locked by another session; {words}")
+        return Unavailable(f"{server.address}: {LOCKED}; {words}")
     if sqlstate is None:
         return (Unavailable if is_operational else Invalid)(f"{server.address}: {words}")
+    if sqlstate == "42501":
+        user = server.word("user")
+        return Invalid(
+            f"{server.address}: {words}; have its owner grant it to {f'user {user!r}' if user else 'the user'}"
+        )
+    if sqlstate == "25006":
+        return Invalid(f"{server.address}: {words}; {READ_ONLY}")
     if sqlstate[:2] in _AWAY:
         return Unavailable(f"{server.address}: {words}")
     return Invalid(f"{server.address}: {words}")

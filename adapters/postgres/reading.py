@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 from adapters.postgres import snapshots
 from adapters.postgres.copying import blocks
 from adapters.postgres.frames import Cell, Faults, Frames
+from adapters.postgres.locks import watched
 from adapters.postgres.opening import Server, connect, translated
 from adapters.postgres.parameters import literal, numbered, placed
+from adapters.postgres.schemas import refuse_closed
 from adapters.postgres.snapshots import Held
 from adapters.postgres.types import PgColumn, PgType, arrow_type
 from pipelines.errors import Invalid
@@ -89,6 +91,7 @@ class PostgresReader:
         name = (get.table, get.query)
         if name not in self._columns:
             if get.table is not None and not self.kind(get.table):
+                refuse_closed(self.server, self.rows)
                 return []
             self._columns[name] = self.selected(f"SELECT * FROM {get.relation().sql}")
         return self._columns[name]
@@ -118,7 +121,7 @@ class PostgresReader:
         from psycopg.pq import ExecStatus
 
         low = self.connection.pgconn
-        with translated(self.server):
+        with watched(self.server, self.connection), translated(self.server):
             low.send_prepare(b"", sql.encode())
             answer = self.connection.wait(generators.execute(low))[-1]
             if answer.status == ExecStatus.COMMAND_OK:
@@ -211,7 +214,7 @@ class PostgresReader:
     def lock(self, table: str) -> None:
         """Lets nobody alter, truncate or rewrite a table until what keeps the snapshot is released."""
         kept = self.connection if self.held is None else self.held.connection
-        with translated(self.server), kept.transaction():
+        with watched(self.server, kept), translated(self.server), kept.transaction():
             kept.execute(f"SELECT 1 FROM {target_sql(table)} LIMIT 0".encode())
 
     def export(self) -> str | None:
@@ -289,6 +292,7 @@ def _blocks(reader: PostgresReader, table: str) -> int | None:
     sql = (
         "SELECT max(pg_relation_size(c.oid) / current_setting('block_size')::int), "
         "bool_and(coalesce(a.amname, 'heap') = 'heap' AND c.relkind IN ('r', 'm', 'p')) "
+        "AND has_table_privilege(to_regclass($name), 'select') "  # without it no block may be asked for, only columns
         "FROM (SELECT to_regclass($name)::oid AS oid UNION SELECT relid FROM pg_partition_tree(to_regclass($name))) AS o "
         "JOIN pg_class c ON c.oid = o.oid LEFT JOIN pg_am a ON a.oid = c.relam"
     )

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from adapters.postgres.loading import Loader, Target
+from adapters.postgres.locks import watched
 from adapters.postgres.opening import Server, connect, translated
 from adapters.postgres.reading import PostgresReader, target_sql
 from adapters.postgres.replacing import empty
 from adapters.postgres.types import PgColumn, declared_type, unfit
-from pipelines.errors import Invalid, Unavailable
+from pipelines.errors import Invalid
 from pipelines.node import Outcome, Part, Piece, Rejects
 from pipelines.records import without_ids
 from pipelines.sql.literals import name_of
@@ -122,32 +123,11 @@ class PostgresSession:
     def _said(self) -> Iterator[None]:
         """Closes what failed, and says of a lock who holds it."""
         try:
-            yield
-        except Unavailable as fault:
-            self.connection.close()
-            if "locked by another session" not in str(fault):
-                raise
-            raise Unavailable(f"{fault}{self._holders()}") from fault
+            with watched(self.server, self.connection):
+                yield
         except Exception:
             self.connection.close()
             raise
-
-    def _holders(self) -> str:
-        sql = (
-            "SELECT DISTINCT a.pid, a.usename::text, a.application_name, a.state FROM pg_locks l "
-            "JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted AND l.relation = to_regclass($name) "
-            "AND a.pid <> pg_backend_pid() ORDER BY 1"
-        )
-        connection = connect(self.server, read_only=True)
-        try:
-            found = PostgresReader(self.server, connection).rows(sql, {"name": target_sql(self.work.table)})
-        finally:
-            connection.close()
-        shown = [
-            f"{pid} (user {user}{f', {program}' if program else ''}, {state or 'state not shown'})"
-            for pid, user, program, state in found
-        ]
-        return f"; {self.work.table} is held by process {', '.join(shown)}" if shown else ""
 
     def _target(self) -> Target:
         """The table to write, made where it is missing."""

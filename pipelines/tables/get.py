@@ -6,7 +6,7 @@ An adapter says how its database is opened, what its tables look like and how a 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import ClassVar, Protocol
@@ -202,7 +202,10 @@ class TableGet(Get):
             for name in wanted:
                 if name not in names:
                     report((place,), f"there is no column {name!r}", suggestion(name, names))
-        if self.where is not None:
+        barriers = list(self.barriers(reader, there, values))
+        for what, fix in barriers:
+            report(("query",) if self.query else ("table",), what, fix)
+        if self.where is not None and not barriers:
             try:
                 reader.rows(f"SELECT 1 FROM {self.relation().sql} WHERE ({self.where}\n) LIMIT 0", values)
             except Invalid as fault:
@@ -212,6 +215,12 @@ class TableGet(Get):
         except Invalid as fault:
             report(("columns",), str(fault), "")
             return None
+
+    def barriers(
+        self, reader: Reader, there: Sequence[Column], values: Mapping[str, object]
+    ) -> Iterable[tuple[str, str]]:
+        """Why the database would not let these columns be read, as far as they are asked for: what is in the way, and what to do about it."""
+        return ()
 
     def picked(self, there: Sequence[Column]) -> list[Column]:
         """The columns that are read, in the order they are asked for."""

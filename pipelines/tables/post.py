@@ -86,6 +86,10 @@ class TablePost(Post):
     def unfit(self, kind: pa.DataType, column: Column | None) -> str:
         """Why a column of this type cannot be written (to a column that is there), or nothing."""
 
+    def barriers(self, schema: pa.Schema, scope: Scope) -> Sequence[tuple[str, str]]:
+        """Why the database would not let records be delivered: what is in the way, and what to do about it."""
+        return ()
+
     def target(self, scope: Scope) -> str:
         return f"{self.address(scope)}#{self.table.casefold()}"
 
@@ -116,6 +120,7 @@ class TablePost(Post):
             report(("mode",), f"mode {self.mode!r} needs `key`", "name the columns that identify a record")
         try:
             table, names = self.described(scope)
+            barriers = () if schema is None else self.barriers(schema_without_ids(schema), scope)
         except Invalid as fault:
             for problem in fault.problems:
                 report(("connection",), problem.what, problem.fix)
@@ -127,6 +132,8 @@ class TablePost(Post):
             report(("table",), f"there is no table {self.table!r}", suggestion(self.table, names))
         elif schema is not None:
             self._check_columns(schema_without_ids(schema), table, report)
+        for what, fix in barriers:
+            report(("table",), what, fix)
         return {"out": schema}
 
     def _check_columns(self, schema: pa.Schema, table: Table | None, report: Report) -> None:

@@ -244,15 +244,6 @@ def test_parameters_are_found_outside_of_texts_names_and_comments_only(postgres_
     assert [row["n"] for row in room.read(table="t", where=where.replace("$zz", "$b")).rows] == [2]
 
 
-def test_a_lock_says_who_holds_it(room: Room) -> None:
-    room.sql("CREATE TABLE people (n bigint)")
-    post, batch = room.post(table="people"), batch_of(NUMBERS, [(1,)])
-    parts = room.stage([batch], post)
-
-    with room.locked(room.path), pytest.raises(Unavailable, match=r"people is held by process \d+ \(user tester"):
-        list(post.publish(parts, batch.schema, room.scope, "t1").settle())
-
-
 def test_a_session_that_fails_leaves_no_connection(room: Room) -> None:
     room.sql("CREATE TABLE people (n bigint)")
     post, batch = room.post(table="people", columns=["n"]), batch_of({"n": pa.int64()}, [(1,)])

@@ -11,6 +11,8 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,6 +76,23 @@ class Server:
         rules = folder / "data" / "pg_hba.conf"
         rules.write_text(f"hostnossl all reader all reject\nhostssl all shown all cert\n{rules.read_text()}")
         return made
+
+    @contextmanager
+    def standby(self) -> Iterator[Server]:
+        """A copy of it that follows it and can only be read."""
+
+        def copied(folder: Path) -> Server:
+            sharing.given_to_nobody(folder)
+            subprocess.run(
+                [_program("pg_basebackup", folder, self.programs), "-D", folder / "data", "-h", "127.0.0.1",
+                 "-p", str(self.port), "-U", USER, "-R", "-c", "fast", "--no-sync"],
+                check=True, capture_output=True, cwd=folder, env={**os.environ, "PGPASSWORD": PASSWORD},
+                **sharing.as_nobody(),
+            )  # fmt: skip
+            return Server(folder, sharing.free_port(), self.programs)
+
+        with sharing.alone(copied) as found:
+            yield found
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
