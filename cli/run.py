@@ -82,7 +82,7 @@ def told(report: dict[str, Any], lake: Path) -> None:
 
 def _outcome(report: dict[str, Any]) -> Iterator[str]:
     """How a run ended, in a few words."""
-    yield report["status"].replace("_", " ")
+    yield show.outcome(report)
     gets = [node for node in report["nodes"].values() if node["type"].endswith(".get")]
     if gets and report["balanced"] and not any(node["in"] for node in gets):
         yield "nothing new"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from repository.catalogue import Catalogue
 
 app = typer.Typer(help="What ran: a list, or one run whole.")
-Status = Literal["running", "done", "done_with_rejects", "failed", "cancelled"]
+Status = Literal["running", "unfinished", "done", "done_with_rejects", "failed", "cancelled"]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
 
 
@@ -33,7 +33,7 @@ def runs(
     from repository.catalogue import Catalogue
 
     catalogue = Catalogue(here().catalogue_url)
-    found = catalogue.runs(flow=flow, status=status, limit=limit)
+    found = _listed(catalogue, flow, status, limit)
     if as_json:
         show.document(found)
         return
@@ -47,6 +47,14 @@ def runs(
             typer.echo(f"{line['run']}: {line['error']}")
 
 
+def _listed(catalogue: Catalogue, flow: str | None, status: Status | None, limit: int) -> list[dict[str, Any]]:
+    """The runs asked for. Those that wait to be finished are no longer running, though not over: few, and found by looking."""
+    if status not in ("running", "unfinished"):
+        return catalogue.runs(flow=flow, status=status, limit=limit)
+    found = catalogue.runs(flow=flow, status="running", limit=None)
+    return [line for line in found if line.get("unfinished", False) == (status == "unfinished")][:limit]
+
+
 COLUMNS = ("run", "flow", "status", "started", "seconds>", "delivered>", "rejected>", "replay of")
 
 
@@ -54,7 +62,7 @@ def _row(line: dict[str, Any], report: dict[str, Any]) -> list[object]:
     nodes = report["nodes"].values()
     counts = [sum(node[name] for node in nodes) if nodes else None for name in ("delivered", "rejected")]
     seconds = None if line["seconds"] is None else f"{line['seconds']:.2f}"
-    status = line["status"].replace("_", " ")
+    status = show.outcome(line)
     return [
         line["run"], line["flow"], status, show.moment(line["started"]), seconds, *counts, report.get("replay_of")
     ]  # fmt: skip
@@ -104,7 +112,10 @@ def _owner(catalogue: Catalogue, report: dict[str, Any]) -> Iterator[str]:
         return
     if owner.is_here and not owner.is_alive:
         name = report["run"]
-        yield f"its process is gone: `processflow runs resume {name}` goes on, `processflow runs cancel {name}` ends it"
+        yield (
+            "nobody works on it: the flow's next run finishes what it had decided, and reads the rest again; "
+            f"`processflow runs resume {name}` goes on now, `processflow runs cancel {name}` gives it up"
+        )
     else:
         yield f"process {owner.pid} on {owner.host}"
 

@@ -131,6 +131,11 @@ def value_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
 
 
+def outcome(report: Mapping[str, Any]) -> str:
+    """How a run ended or stands, in a word."""
+    return "unfinished" if report.get("unfinished") else str(report["status"]).replace("_", " ")
+
+
 def ledger_rows(nodes: Mapping[str, Mapping[str, Any]]) -> Iterable[list[object]]:
     """A row for each node: what came in, what left, was filtered, rejected, delivered; below it a row for each branch."""
     for name, node in nodes.items():

@@ -225,7 +225,7 @@ class Catalogue:
         status: str | None = None,
         limit: int | None = 50,
     ) -> list[Line]:
-        """The runs, latest first."""
+        """The runs, latest first. One that nobody works on, and that waits to be finished, says `unfinished`."""
         wanted = sa.select(runs).order_by(runs.c.started.desc(), runs.c.run.desc()).limit(limit)
         for column, value in ((runs.c.flow, flow), (runs.c.environment, environment), (runs.c.status, status)):
             wanted = wanted if value is None else wanted.where(column == value)
@@ -235,13 +235,14 @@ class Catalogue:
     def report(self, name: str) -> dict[str, Json]:
         """The report of a run, by its id, by the beginning of it that no other run has, or `last`.
 
-        A run in progress has no counts yet: its report says that it is running, since when and where.
+        A run in progress has no counts yet: its report says that it is running, since when and where. One that waits to
+        be finished has the counts of what it came to, where its process had time to write them down.
         """
         run = self._named(name)
         with self._store.reading() as connection:
             state = connection.execute(sa.select(runs).where(runs.c.run == run)).mappings().one()
         known = {**_line(state), "balanced": None, "delivery": {}, "nodes": {}}
-        return {**known, **(state["report"] or {})}
+        return {**known, **(state["report"] or {}), "status": state["status"]}
 
     def replays(self, run: str) -> list[str]:
         """The runs that replayed rejects of this one, the oldest first."""
@@ -339,7 +340,14 @@ def _line(state: sa.RowMapping) -> Line:
         "seconds": _seconds(state["started"], ended) if ended else None,
         "error": state["error"],
         "parameters": state["parameters"],
+        **({"unfinished": True} if _is_left(state) else {}),
     }
+
+
+def _is_left(state: sa.RowMapping) -> bool:
+    """Whether a run is not over and nobody works on it, as far as this machine can know."""
+    owner = Owner(state["owner_host"], state["owner_pid"], state["owner_since"])
+    return bool(state["status"] == RUNNING and owner.is_here and not owner.is_alive)
 
 
 def _seconds(started: datetime, ended: datetime) -> float:

@@ -19,7 +19,8 @@ from pipelines.plan import Station
 from repository.catalogue import Catalogue
 from repository.project import Project
 from repository.query import rows as query
-from tests.agent.projects import leftovers, project, run_here
+from tests.agent.kills import killed_at
+from tests.agent.projects import leftovers, processflow, project, run_here
 
 LOCAL = "environment: local\nconnections:\n  shop: {adapter: sqlite, path: shop.db, lock_seconds: 0.1}\n"
 HEAD = """flow: night
@@ -157,6 +158,33 @@ def test_a_run_that_is_to_be_finished_can_be_given_up(tmp_path: Path, monkeypatc
     assert "shop (2 records) had published before" in given_up["error"]
     assert leftovers(made) == []
     assert Catalogue(made.catalogue_url).runs(status="running") == []
+
+
+@pytest.mark.parametrize("how", ["its target is away", "its process was killed"])
+def test_a_run_that_is_to_be_finished_is_called_unfinished_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    made = night(tmp_path, FILE)
+    if how == "its target is away":
+        stopping(monkeypatch, Unavailable("kept: the disk is full"))
+        run_here(made, "night")
+    else:
+        assert killed_at(tmp_path, "night", "pipelines.journal:save_published", "after", 1)
+    run = Catalogue(made.catalogue_url).runs()[0]["run"]
+
+    table = processflow(tmp_path, "runs").stdout
+    shown = processflow(tmp_path, "runs", "show", "last").stdout
+    listed = [
+        json.loads(processflow(tmp_path, "runs", "--json", "--status", status).stdout)
+        for status in ("unfinished", "running")
+    ]
+    document = json.loads(processflow(tmp_path, "runs", "show", "last", "--json").stdout)
+
+    assert "  night  unfinished  " in table
+    assert "\nunfinished" in shown
+    assert f"`processflow runs resume {run}` goes on now, `processflow runs cancel {run}` gives it up" in shown
+    assert [[line["run"] for line in lines] for lines in listed] == [[run], []]
+    assert (document["status"], document["unfinished"]) == ("running", True)
 
 
 def test_while_its_target_is_still_away_a_run_that_is_to_be_finished_goes_before_any_other(
