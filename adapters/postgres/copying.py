@@ -128,7 +128,8 @@ async def _open(pattern: Connection[Any], server: Server) -> Any:
     import asyncpg
 
     info = pattern.info
-    given = {**SETTINGS, "lock_timeout": f"{int(server.lock_seconds * 1000)}ms"}
+    name = server.word("application_name")
+    given = {**SETTINGS, "lock_timeout": f"{int(server.lock_seconds * 1000)}ms", "application_name": name}
     if server.search_path:
         given["search_path"] = server.search_path
     found = await asyncpg.connect(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,7 @@ from repository.catalogue import Catalogue
 from repository.project import Project
 from tests.agent.kills import killed_at
 from tests.agent.projects import leftovers, processflow, project, run_here
+from tests.parts import sharing
 from tests.parts.postgres import Server, schema_of
 from tests.parts.proxy import Proxy
 
@@ -34,6 +36,10 @@ nodes:
   sums: {type: aggregate, from: orders, by: [part], measures: {n: count(*)}}
   told: {type: postgres.post, from: sums, connection: shop, table: told, mode: append, key: [part]}
 """
+
+
+PATIENT = FLOW.replace("attempts: 3, first_seconds: 0.01", "attempts: 10, first_seconds: 0.05")
+"""Waits as long as a restart takes on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,21 @@ def rows(server: Server, folder: Path, sql: str) -> list[tuple[Any, ...]]:
     with closing(server.connect(options=f"-c search_path={schema_of(folder / 'shop')}")) as connection:
         found = connection.execute(sql)
         return found.fetchall() if found.description else []
+
+
+def restart(server: Server) -> None:
+    server.end(signal.SIGINT)
+    server.start()
+
+
+def end_sessions(server: Server, last_words: str) -> int:
+    """Ends the sessions of runs that last said something; how many there were."""
+    sql = (
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        f"WHERE application_name LIKE 'processflow %' AND query ~ '{last_words}'"
+    )
+    with closing(server.connect()) as connection:
+        return len(connection.execute(sql).fetchall())
 
 
 def assert_whole(server: Server, folder: Path) -> None:
@@ -161,6 +182,76 @@ def test_a_server_that_stays_away_ends_the_command_with_3_and_a_sentence(server:
     assert done.returncode == 3
     assert "127.0.0.1:1/postgres: cannot connect" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Server]:
+    """A server that may be ended and started again."""
+    with sharing.alone(Server.made) as found:
+        yield found
+        snapshots.release_all()
+
+
+@pytest.mark.parametrize("word", [rb"CREATE TEMP|COPY .*kept", rb"INSERT INTO _processflow", rb"COMMIT\0"])
+def test_a_server_that_is_restarted_while_it_is_written_is_waited_for_in_the_same_run(
+    own_server: Server, tmp_path: Path, word: bytes
+) -> None:
+    """A fast shutdown, as service managers do it: sessions end with 57P01, and for a while nobody is let in."""
+    with Proxy(own_server.port) as proxy:
+        made = shop(own_server, tmp_path, PATIENT, proxy.port)
+        proxy.do_at(word, lambda: restart(own_server))
+
+        found = run_here(made, "nightly")
+        snapshots.release_all()
+
+    assert proxy.done == 1
+    assert (found["status"], found["error"]) == ("done_with_rejects", None)
+    assert_whole(own_server, tmp_path)
+    assert_all_is_over(made)
+
+
+def test_a_server_that_is_restarted_while_it_is_read_ends_the_run_with_3_and_the_next_reads_everything(
+    own_server: Server, tmp_path: Path
+) -> None:
+    with Proxy(own_server.port) as proxy:
+        made = shop(own_server, tmp_path, PATIENT, proxy.port)
+        proxy.do_at(rb"COPY \(SELECT", lambda: restart(own_server))
+
+        first, second = run_here(made, "nightly"), run_here(made, "nightly")
+        snapshots.release_all()
+
+    assert proxy.done == 1
+    assert (first["status"], first["exit_code"]) == ("failed", 3)
+    assert "the snapshot that this run reads is gone: the server was restarted" in first["error"]
+    assert (second["status"], second["nodes"]["orders"]["in"]) == ("done_with_rejects", ORDERS)
+    assert_whole(own_server, tmp_path)
+    assert_all_is_over(made)
+
+
+@pytest.mark.parametrize(
+    ("word", "last_words"),
+    [
+        (rb"COPY \(SELECT", "max_parallel"),
+        (rb"COPY .*kept", "SAVEPOINT|pg_attribute"),
+        (rb"COMMIT\0", "CONSTRAINTS ALL"),
+    ],
+)
+def test_a_session_that_an_administrator_ends_is_made_anew_in_the_same_run(
+    own_server: Server, tmp_path: Path, word: bytes, last_words: str
+) -> None:
+    """Not the one that keeps the snapshot: without it the read is lost."""
+    ended: list[int] = []
+    with Proxy(own_server.port) as proxy:
+        made = shop(own_server, tmp_path, port=proxy.port)
+        proxy.do_at(word, lambda: ended.append(end_sessions(own_server, last_words)))
+
+        found = run_here(made, "nightly")
+        snapshots.release_all()
+
+    assert ended == [1]
+    assert (found["status"], found["error"]) == ("done_with_rejects", None)
+    assert_whole(own_server, tmp_path)
+    assert_all_is_over(made)
 
 
 @pytest.mark.parametrize("key", ["", ", key: [id]"])

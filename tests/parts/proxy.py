@@ -6,6 +6,7 @@
         proxy.cut_after(10_000, "down")      the connection that carries the 10,000th byte from now on, in that direction
         proxy.cut_at(rb"COMMIT")             the connection whose client says so, before the server hears it
         proxy.cut_at(rb"COMMIT", heard=True) … once the server has answered, but before the client hears that
+        proxy.do_at(rb"COPY", restart)       calls that before the server hears it, and goes on
         proxy.refuse()                       no new connections, as when nobody listens
         proxy.hang()                         accepts, takes, and says nothing
         proxy.slow(50_000)                   so many bytes a second, in each direction of each connection
@@ -22,7 +23,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Literal
 
@@ -65,11 +66,14 @@ class Proxy:
         self._left: tuple[int, Direction] | None = None
         self._word: tuple[re.Pattern[bytes], bool] | None = None
         self._then_refuse = False
+        self._work: tuple[re.Pattern[bytes], Callable[[], None]] | None = None
         self._is_closed = False
         self.connections = 0
         """So many were made."""
         self.cuts = 0
         """So many were cut by `cut_after` and `cut_at`."""
+        self.done = 0
+        """So often something was done by `do_at`."""
         self.port = 0
         self._listen()
 
@@ -95,6 +99,10 @@ class Proxy:
         has answered. `then_refuse`: from that moment on nobody gets in."""
         self._word = (re.compile(word, re.DOTALL), heard)
         self._then_refuse = then_refuse
+
+    def do_at(self, word: bytes, work: Callable[[], None]) -> None:
+        """Does something when the first client sends what this pattern finds: before the server hears it."""
+        self._work = (re.compile(word, re.DOTALL), work)
 
     def refuse(self) -> None:
         """Lets no new connection in."""
@@ -197,6 +205,15 @@ class Proxy:
 
     def _passed(self, link: _Link, sink: socket.socket, said: bytes, way: Direction) -> bool:
         """Whether the connection goes on after what was said has been handed over, as far as it may."""
+        with self._lock:
+            work = self._work
+            if work is not None and way == "up" and work[0].search(said) is not None:
+                self._work = None
+                self.done += 1
+            else:
+                work = None
+        if work is not None:
+            work[1]()
         with self._lock:
             count, direction = self._left or (0, None)
             is_last = direction == way and len(said) >= count

@@ -139,3 +139,14 @@ def test_a_slow_line_gives_little_at_a_time_until_it_is_well_again(echo: int) ->
         assert 0 < len(line.recv(10_000)) < 5000
         proxy.back()
         assert len(heard(line, 5000)) == 5000
+
+
+def test_something_is_done_once_before_the_server_hears_a_word(echo: int) -> None:
+    done: list[str] = []
+    with Proxy(echo) as proxy, closing(called(proxy)) as line:
+        proxy.do_at(rb"wo.d", lambda: done.append("now"))
+        for said in (b"other", b"word", b"word"):
+            line.sendall(said)
+            assert heard(line, len(said)) == said
+
+    assert (done, proxy.done) == (["now"], 1)
