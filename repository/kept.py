@@ -30,13 +30,17 @@ class Kept:
         self._manifest: Manifest = read(root)
 
     def replays_of(self, run: str) -> list[str]:
-        """The runs that took up rejects of a run, or of such a run, the oldest first."""
-        found = [run]
+        """The runs that took up rejects of a run, or of such a run; what is of another comes behind it.
+
+        Names do not tell which was first of two that began in the same second.
+        """
         with opened(self._paths(self._manifest.files("replays"))) as connection:
             links = connection.sql(f'SELECT DISTINCT run, "of" FROM {self._replays()} ORDER BY run').fetchall()
-        for later, of in links:
-            if of in found and later not in found:
-                found.append(later)
+        found = [run]
+        for before in found:
+            found += [
+                later for later in dict.fromkeys(later for later, of in links if of == before) if later not in found
+            ]
         return found[1:]
 
     def rejecting(self, run: str) -> list[str]:

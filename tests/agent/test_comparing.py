@@ -156,4 +156,5 @@ def test_a_run_in_progress_is_not_compared_and_a_dead_one_is_told_to_be_resumed(
         diff(made, runs[0], "20991231-000000-dead")
 
     told = processflow(tmp_path, "runs", "show", "last").stdout
-    assert "its process is gone: `processflow runs resume 20991231-000000-dead` goes on" in told
+    assert "nobody works on it" in told
+    assert "`processflow runs resume 20991231-000000-dead` goes on now" in told

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import prepare
 from agent.replaying import Replay, replay
 from pipelines.drive import drive
 from pipelines.errors import Invalid
@@ -160,6 +161,21 @@ def test_what_was_rejected_several_times_is_replayed_again_only_once(tmp_path: P
 
     assert done["replayed"] == {"priced": 2}
     assert shop(tmp_path) == [(1, 3), (2, 4), (4, 6), (5, 7)]
+
+
+def test_replays_of_the_same_second_are_found_whatever_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, run = night(tmp_path)
+    endings = iter(["eeee", "dddd", "cccc"])
+    monkeypatch.setattr(prepare, "run_id", lambda now: f"{now:%Y%m%d}-235959-{next(endings)}")
+    replay(Replay(made, run, node="priced"), drive)
+    replay(Replay(made, run, node="priced"), drive)
+    change(tmp_path, MENDED)
+
+    done = replay(Replay(made, run, node="priced"), drive)
+
+    assert done["replayed"] == {"priced": 2}
 
 
 def test_both_runs_tell_of_each_other(tmp_path: Path) -> None:
