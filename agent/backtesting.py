@@ -19,6 +19,7 @@ from agent.prepare import Prepared, Request, flow_path, job_of, prepare
 from agent.remembering import memories_of
 from agent.report import report as report_of
 from pipelines import journal
+from pipelines.disk import file_name
 from pipelines.drive import drive
 from pipelines.errors import FlowError, Invalid
 from pipelines.flowfile import load
@@ -212,7 +213,7 @@ def _captured(kept: Kept, before: Report, get: Station, folder: Path, notes: lis
     place, left = f"{get.name}.out", before["nodes"].get(get.name, {}).get("out", {}).get("out", 0)
     if get.name not in before["nodes"]:
         raise Invalid(f"run {before['run']} had no node {get.name!r}, so there is nothing that it had read there")
-    spill = SpillWriter(folder / f"{get.name}.arrow")
+    spill = SpillWriter(folder / f"{file_name(get.name)}.arrow")
     empty = get.schema.append(pa.field(ROW_ID, pa.int64()))
     spill.write(pa.RecordBatch.from_arrays([pa.array([], field.type) for field in empty], schema=empty))
     for table in kept.records(before["run"], place):

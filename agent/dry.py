@@ -38,7 +38,11 @@ class Verdict:
 def preview(request: Request, place: str, rows: int = 20) -> pa.Table:
     """The first records at a node (for a post: what it would deliver) or at one of its ports. Nothing is sent."""
     prepared = prepare(request)
-    node, port = _place(prepared, place)
+    spots = _places(prepared, place)
+    if len(spots) != 1:
+        said = ", ".join(f"{node}.{port}" for node, port in spots)
+        raise Invalid(f"what leaves by {place!r} comes from several nodes; name one of them: {said}")
+    node, port = spots[0]
     job = _job(replace(prepared, plan=upstream(prepared.plan, [node])), request.project, {(node, port): rows}, {})
     _drive(job)
     assert job.gathering is not None
@@ -58,11 +62,12 @@ def arriving(
     prepared: Prepared, project: Project, given: Mapping[str, Sequence[pa.RecordBatch]], wanted: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """What arrives at nodes and ports when gets give these records instead of reading. Nothing is sent."""
-    places = {place: _place(prepared, place) for place in wanted}
-    job = _job(prepared, project, dict.fromkeys(places.values()), given)
+    places = {place: _places(prepared, place) for place in wanted}
+    job = _job(prepared, project, dict.fromkeys(spot for spots in places.values() for spot in spots), given)
     _drive(job)
     assert job.gathering is not None
-    return {place: _rows(job.gathering.found.get(spot, [])) for place, spot in places.items()}
+    found = job.gathering.found
+    return {place: [row for spot in spots for row in _rows(found.get(spot, []))] for place, spots in places.items()}
 
 
 def upstream(plan: Plan, nodes: Iterable[str]) -> Plan:
@@ -79,8 +84,16 @@ def upstream(plan: Plan, nodes: Iterable[str]) -> Plan:
     return replace(plan, stations=stations)
 
 
-def _place(prepared: Prepared, place: str) -> tuple[str, str]:
-    node, _, port = place.partition(".")
+def _places(prepared: Prepared, place: str) -> list[tuple[str, str]]:
+    """The nodes and ports by which records leave: several only of a flow that is used as a node."""
+    links = prepared.flow.leaving(place)
+    if not links:
+        raise Invalid(f"flow {prepared.flow.name!r}: no records leave by {place!r}")
+    running = [link for link in links if link.node in prepared.plan.stations] if len(links) > 1 else links
+    return [_place(prepared, link.node, link.port) for link in running]
+
+
+def _place(prepared: Prepared, node: str, port: str) -> tuple[str, str]:
     station = prepared.plan.stations.get(node)
     if station is None:
         there = ", ".join(prepared.plan.stations)

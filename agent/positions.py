@@ -127,4 +127,4 @@ def _get(request: Request, node: str) -> tuple[Get, Scope]:
     gets, scope = _gets(request)
     if node not in gets:
         raise Invalid(f"flow {request.flow!r} has no get {node!r}; there are: {', '.join(gets) or 'none'}")
-    return gets[node], scope
+    return gets[node], scope.inside(node)

@@ -92,7 +92,16 @@ def check_flow(request: Request, now: datetime | None = None) -> Examined:
         scope = replace(scope, values=values(flow, scope.environment, request.values, sandbox))
     finally:
         sandbox.give_back()
-    return Examined(flow, path.read_text(encoding="utf-8"), check(flow, scope, path), scope)
+    checked = check(flow, scope, path)
+    whole = checked.flow or flow
+    scope = replace(scope, version=whole.version, uses=checked.uses)
+    return Examined(whole, _whole_text(path.read_text(encoding="utf-8"), checked), checked, scope)
+
+
+def _whole_text(text: str, checked: Checked) -> str:
+    """The text of a flow with those of the flows that it uses, each a document of its own behind it."""
+    used = [f"--- # used by it: flow {name}\n{other}" for name, other in sorted(checked.texts.items())]
+    return "\n".join([text.rstrip("\n"), *used]) + "\n" if used else text
 
 
 def prepare(request: Request, now: datetime | None = None) -> Prepared:

@@ -14,6 +14,7 @@ from agent.prepare import Prepared, Request, business_keys, flow_path, job_of, p
 from agent.remembering import memories_of
 from agent.report import Report
 from agent.runs import NO_FLOW, About, Execute, Host
+from pipelines.disk import file_name
 from pipelines.errors import Invalid
 from pipelines.flowfile import load
 from pipelines.job import Job, Watch
@@ -234,7 +235,7 @@ def _job(asked: Replay, whole: Prepared, current: Prepared, watch: Watch | None)
 
 def _written(job: Job, entry: Entry) -> str:
     """The file from which the records enter."""
-    spill = SpillWriter(job.scope.staging / "replay" / f"{entry.node}.arrow")
+    spill = SpillWriter(job.scope.staging / "replay" / f"{file_name(entry.node)}.arrow")
     for table in entry.tables:
         for batch in table.to_batches(max_chunksize=job.plan.batch_rows):
             spill.write(batch)

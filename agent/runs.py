@@ -18,6 +18,7 @@ from agent.unfinished import is_suspended, is_to_be_finished, suspend
 from agent.unfinished import told as told_of
 from pipelines import journal
 from pipelines.drive import drive
+from pipelines.entrance import Handed
 from pipelines.errors import Bug, Cancelled, Failed, FlowError, Invalid, Unavailable
 from pipelines.facts import Plain
 from pipelines.job import Job, Watch
@@ -145,10 +146,20 @@ def run(request: Request, execute: Execute | None = None, watch: Watch | None = 
     try:
         host.recover(NO_FLOW)
         prepared = prepare(request)
+        _runs_by_itself(prepared)
         host.recover(prepared.flow.name)
         return host.run(prepared, watch, request.trigger)
     finally:
         host.close()
+
+
+def _runs_by_itself(prepared: Prepared) -> None:
+    handed = [spec.name for spec in prepared.flow.nodes.values() if isinstance(spec.config, Handed)]
+    if handed:
+        raise Invalid(
+            f"flow {prepared.flow.name!r} takes its records from flows that use it as a node ({handed[0]!r} declares "
+            "their columns); run one of those, or test it with `processflow test`"
+        )
 
 
 def _on_beam(job: Job) -> None:
@@ -216,7 +227,7 @@ def finish(
     lake.commit(job.tap_plan.root, done, [*facts.pieces, *(about.pieces if is_done else ())])
     for station in job.plan.posts():
         if isinstance(station.spec.config, Post) and not is_done:
-            station.spec.config.sweep(job.scope, job.token(station.name))
+            station.spec.config.sweep(job.scope.inside(station.name), job.token(station.name))
     project = Project(job.scope.project, job.tap_plan.root.parent)
     keys = remembered(project, job, facts) if is_done else []
     catalogue.end_run(job.scope.run, done, facts.positions if is_done and about.moves_positions else {}, keys)

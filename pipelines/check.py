@@ -19,17 +19,18 @@ from pipelines.delivery import Delivery, delivery
 from pipelines.environment import Connection
 from pipelines.environmentfile import environment_names, load_environment
 from pipelines.errors import Invalid, Problem, Unavailable
+from pipelines.expand import expand
 from pipelines.flow import Flow, NodeSpec
 from pipelines.language import yamltext
 from pipelines.language.flowlinks import faults, inputs_of, live, order, placed, ports_of
 from pipelines.language.modelproblems import Place, close
-from pipelines.language.wholeflow import RULES, Whole
+from pipelines.language.wholeflow import RULES, Whole, node_place
 from pipelines.language.yamltext import At, Text
 from pipelines.node import MALFORMED, Get, Schemas, Transform, Wide
 from pipelines.records import rejected_schema
 from pipelines.scope import Scope
 from pipelines.sql.carried import uncarried
-from pipelines.sql.sandbox import Sandbox
+from pipelines.sql.sandbox import Sandbox, borrowed
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ class Checked:
     delivery: Delivery = Delivery()
     unavailable: tuple[Unavailable, ...] = ()
     """Systems that could not be asked for their columns; each is a warning among the problems too."""
+    flow: Flow | None = None
+    """The flow as it runs, the nodes of the flows that it uses among its own; None where nothing could be read."""
+    uses: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """What `$name` stands for in each of those: `Scope.uses`."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Their texts, by name."""
 
     @property
     def faults(self) -> tuple[Problem, ...]:
@@ -83,27 +90,31 @@ class _Checking:
     """One check: what was found so far."""
 
     def __init__(self, flow: Flow, scope: Scope, place: Place, broken: frozenset[str]) -> None:
-        self.flow = flow = placed(flow)
-        self.place = place
-        self.broken = broken
+        self.text_flow, self.place = flow, place
+        self.expanded = expand(flow, place, scope)
+        self.flow = flow = placed(self.expanded.flow)
+        self.broken = broken = broken | self.expanded.broken
         self.live = live(flow, broken)
-        self.problems: list[Problem] = []
+        self.problems: list[Problem] = list(self.expanded.problems)
+        self.told: set[str] = set()
         self.unavailable: list[Unavailable] = []
         self.inputs: dict[str, pa.Schema | None] = {}
         self.named: dict[str, Schemas] = {}
         self.outputs: dict[str, Schemas] = {}
-        self.scope = replace(scope, values=self.values(scope), flow=flow.name, version=flow.version)
+        values = self.values(scope)
+        self.scope = replace(scope, values=values, flow=flow.name, version=flow.version)
+        self.scope = replace(self.scope, uses=self.used_values())
         self.scopes: dict[str | None, Scope] = {None: self.scope, scope.environment.name: self.scope}
 
     def done(self) -> Checked:
         """The whole check."""
-        for fault in faults(self.flow, self.broken):
+        for fault in faults(self.text_flow, self.broken):
             self.problems.append(
                 self.place.problem(fault.at, fault.what, fault.fix, key=fault.key, warning=fault.warning)
             )
         for name in order(self.flow):
             self.node(self.flow.nodes[name])
-        whole = Whole(self.flow, self.scopes, self.place, self.broken)
+        whole = Whole(self.flow, self.scopes, self.place, self.broken, self.expanded.places)
         for rule in RULES:
             self.problems += rule(whole)
         return Checked(
@@ -113,6 +124,9 @@ class _Checking:
             outputs={name: self.outputs.get(name, {}) for name in self.flow.nodes},
             delivery=delivery(self.flow),
             unavailable=tuple(self.unavailable),
+            flow=self.expanded.flow,
+            uses=self.scope.uses,
+            texts=self.expanded.texts,
         )
 
     def values(self, scope: Scope) -> dict[str, object]:
@@ -133,10 +147,30 @@ class _Checking:
             sandbox.give_back()
         return {**found, **scope.values}
 
+    def used_values(self) -> dict[str, Mapping[str, object]]:
+        """What `$name` stands for in the flows that are used as nodes."""
+        found: dict[str, Mapping[str, object]] = {}
+        with borrowed(self.scope) as sandbox:
+            for node, use in self.flow.uses.items():
+                around = replace(self.scope, uses=found).inside(node).values
+                values, wrong = parameters.used_values(use, around, sandbox)
+                found[node] = values
+                for at, what, fix in wrong:
+                    self.tell(node, at, what, fix)
+        return found
+
+    def place_of(self, node: str) -> Place:
+        """Where a node stands."""
+        return node_place(node, self.place, self.expanded.places)
+
     def report(self, spec: NodeSpec, at: At, what: str, fix: str = "", warning: bool = False) -> None:
         """Takes a problem of a node; those of a disabled one are warnings."""
-        place = self.place.inside("nodes", spec.name, who=f'node "{spec.name}"')
-        problem = place.problem(at, what, fix, warning=warning or spec.disabled)
+        self.tell(spec.name, at, what, fix, warning=warning or spec.disabled)
+
+    def tell(self, node: str, at: At, what: str, fix: str = "", *, warning: bool = False) -> None:
+        """Takes a problem of a node of the text or of a flow that it uses."""
+        problem = self.place_of(node).problem(at, what, fix, warning=warning)
+        self.told.add(node)
         known = {(told.what, told.at[:2]) for told in self.problems}
         if (problem.what, problem.at[:2]) not in known:
             self.problems.append(problem)
@@ -181,7 +215,7 @@ class _Checking:
         if isinstance(spec.config, Wide) and self.is_uncarried(spec, inputs):
             return {}
         try:
-            return spec.config.check(inputs, scope, report)
+            return spec.config.check(inputs, scope.inside(spec.name), report)
         except Invalid as fault:
             for problem in fault.problems:
                 self.report(spec, _inside(problem.at, spec), problem.what, problem.fix, problem.warning)
@@ -202,7 +236,7 @@ class _Checking:
     def columns_are_known(self, spec: NodeSpec, inputs: Schemas, given: Schemas) -> None:
         """A run needs the columns of every port: what gives them first must be able to tell them."""
         is_first = isinstance(spec.config, Get) or (inputs and None not in inputs.values())
-        told = any(problem.at[:2] == ("nodes", spec.name) for problem in self.problems)
+        told = spec.name in self.told or any(problem.at[:2] == ("nodes", spec.name) for problem in self.problems)
         if is_first and None in given.values() and not told:
             what = "its columns cannot be known before the run"
             self.report(spec, (), what, "declare them with `columns`")

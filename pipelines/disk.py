@@ -1,4 +1,4 @@
-"""Faults of the disk that a run's own files are on, in words."""
+"""A run's own files: how they are named, and faults of the disk that they are on, in words."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def spilled(path: Path) -> Iterator[None]:
             f"{path.parent}: a file of the run cannot be written there ({why}); make room on that disk, or let "
             "PROCESSFLOW_HOME name a place on a larger one, then run it again"
         ) from fault
+
+
+def file_name(node: str) -> str:
+    """A node's name as part of a file's. No node's own name has two underscores beside each other."""
+    return node.replace("/", "__")
+
+
+def node_named(file: str) -> str:
+    """The node of a name that `file_name` gave."""
+    return file.replace("__", "/")

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from pipelines.nested import Nested
 from pipelines.node import Example, Get, Node, Post, Start
 from pipelines.registry import connection_type
 
@@ -109,6 +110,8 @@ def _ports(kind: type[Node]) -> str:
         return "`out` carries the records read; `rejected` what could not be read as a record, with its text."
     if issubclass(kind, Post):
         return "`out` carries the delivered records; `rejected` those that the target refused, with its words."
+    if issubclass(kind, Nested):
+        return "Those of its flow's ends; `rejected` carries the records set aside inside and not taken there."
     return "`rejected` carries the records set aside, with `reject_node`, `reject_code` and `reject_message`."
 
 

@@ -41,7 +41,7 @@ def _read_again(program: Program, station: Station, get: Get, batch: pa.RecordBa
     """What a get could not read as a record, read as it reads today; what still is none is rejected again."""
     texts, ids, counts = batch.column(0).to_pylist(), ids_of(batch), program.facts.ledger.of(station.name)
     left = np.ones(len(texts), bool)
-    for chunk in get.parse(texts, station.schema, program.job.scope, Want(station.wanted)):
+    for chunk in get.parse(texts, station.schema, program.job.scope.inside(station.name), Want(station.wanted)):
         records, broken = _places(chunk)
         left[records] = False
         counts.taken += len(records) + len(broken)

@@ -122,6 +122,17 @@ class NodeSpec:
 
 
 @dataclass(frozen=True)
+class Use:
+    """A flow whose nodes are in the place of the node that stood for it: their names begin with that node's and a slash."""
+
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Values for them; text that begins with `$` names one of those around it."""
+    ports: Mapping[str, tuple[Link, ...]] = field(default_factory=dict)
+    """Where the records leave now that left by each of its ports."""
+
+
+@dataclass(frozen=True)
 class Flow:
     """What a person designs: nodes and links. `version` names the text it came from."""
 
@@ -132,6 +143,13 @@ class Flow:
     settings: Settings = field(default_factory=Settings)
     tests: tuple[FlowTest, ...] = ()
     version: str = ""
+    uses: Mapping[str, Use] = field(default_factory=dict)
+    """The flows whose nodes are among these, by the node that stood for each; an outer one before those in it."""
+
+    def leaving(self, place: str) -> tuple[Link, ...]:
+        """Where records leave now that leave `node` or `node.port` in the text."""
+        node, _, port = place.partition(".")
+        return self.uses[node].ports.get(port or "out", ()) if node in self.uses else (Link(node, port),)
 
     def consumers(self, node: str, port: str | None = None) -> list[tuple[NodeSpec, Link]]:
         """The nodes a port (or any port) feeds, with the link, in the order of the text."""

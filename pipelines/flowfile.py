@@ -120,7 +120,7 @@ def drafted(tree: Any, place: Place, version: str = "") -> Draft:
     parameters = dict(_parameters(tree, place, problems))
     settings, wrong = checked(Settings, tree.get("settings") or {}, place.inside("settings", who="settings"))
     problems += wrong
-    nodes, broken = _nodes(tree.get("nodes"), place, problems)
+    nodes, broken = nodes_of(tree.get("nodes"), place, problems)
     flow = Flow(
         name=str(tree.get("flow")),
         nodes=nodes,
@@ -207,7 +207,8 @@ def _tests(tree: Mapping[str, Any], place: Place, problems: list[Problem]) -> It
             yield made
 
 
-def _nodes(value: Any, place: Place, problems: list[Problem]) -> tuple[dict[str, NodeSpec], frozenset[str]]:
+def nodes_of(value: Any, place: Place, problems: list[Problem]) -> tuple[dict[str, NodeSpec], frozenset[str]]:
+    """The nodes of a section `nodes`, and the names of those that cannot be read."""
     if value is not None and not isinstance(value, Mapping):
         problems.append(place.problem(("nodes",), '"nodes" must be a mapping of names to nodes'))
     nodes: dict[str, NodeSpec] = {}

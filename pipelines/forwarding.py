@@ -133,7 +133,7 @@ def _forwarded(job: Job, source: Station, post: Station, splits: Sequence[Plain]
     assert isinstance(get, Get)
     assert isinstance(config, Post)
     started = time.perf_counter()
-    passage = config.passage(get, post.schema, job.scope, job.token(post.name))
+    passage = config.passage(get, post.schema, job.scope.inside(post.name), job.token(post.name))
     counts: list[int] = []
     try:
         for rows in passage.forward([split["payload"] for split in splits], job.watch.stop.heed):
@@ -162,7 +162,7 @@ def _sample(job: Job, source: Station, post: Station, splits: Sequence[Plain], r
         chosen = splits[:: -(-len(splits) // SAMPLE_SPLITS)]
         want = replace(want, rows=SAMPLE_ROWS // len(chosen))
     for split in chosen:
-        for chunk in get.read(split["payload"], source.schema, job.scope, want):
+        for chunk in get.read(split["payload"], source.schema, job.scope.inside(source.name), want):
             ids = pa.array(ordinals_of(chunk) + split["base"], pa.int64())
             yield with_ids(chunk.batch, ids)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.disk import spilled
+from pipelines.disk import file_name, node_named, spilled
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 
@@ -69,7 +69,8 @@ def forget_planned(job: Job, phase: int) -> None:
 
 def delivering(job: Job) -> tuple[list[str], list[str]]:
     """The posts that have committed, and those that were about to and have not heard whether they did."""
-    settled = sorted(path.name.removeprefix("settled-") for path in job.journal.glob("settled-*") if not path.suffix)
+    files = [path.name for path in job.journal.glob("settled-*") if not path.suffix]
+    settled = sorted(node_named(name.removeprefix("settled-")) for name in files)
     done = [node for node in settled if is_published(job, node)]
     return done, [node for node in settled if node not in done]
 
@@ -103,17 +104,17 @@ def split_name(split: Plain) -> str:
 
 def save_settled(job: Job, node: str, facts: Facts) -> None:
     """What a post's publication told of its records; written before the publication commits."""
-    write(job.journal / f"settled-{node}", facts.plain(), durable=True)
+    write(job.journal / f"settled-{file_name(node)}", facts.plain(), durable=True)
 
 
 def load_settled(job: Job, node: str) -> Facts | None:
-    found = read(job.journal / f"settled-{node}")
+    found = read(job.journal / f"settled-{file_name(node)}")
     return None if found is None else Facts.of(found)
 
 
 def save_published(job: Job, node: str) -> None:
-    write(job.journal / f"published-{node}", True)
+    write(job.journal / f"published-{file_name(node)}", True)
 
 
 def is_published(job: Job, node: str) -> bool:
-    return bool(read(job.journal / f"published-{node}"))
+    return bool(read(job.journal / f"published-{file_name(node)}"))

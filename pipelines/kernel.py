@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipelines.align import align
 from pipelines.descent import parents_of
+from pipelines.disk import file_name
 from pipelines.entering import enter
 from pipelines.errors import Failed, Interrupted, Unavailable
 from pipelines.facts import Facts, Plain
@@ -139,7 +140,7 @@ class Program:
         if station.name not in job.memories or job.is_dry or not isinstance(config, Wide):
             return None
         if station.name not in self._keys:
-            folder = job.scope.staging / "keys" / station.name
+            folder = job.scope.staging / "keys" / file_name(station.name)
             self._keys[station.name] = KeyWriter(folder, config.remembered_key(), job.began, self._sandbox)
         return self._keys[station.name]
 
@@ -298,7 +299,7 @@ class Program:
 
     def _spill(self, node: str, port: str) -> SpillWriter:
         if (node, port) not in self._spills:
-            path = self.job.scope.staging / "spill" / f"{node}.{port}.{uuid.uuid4().hex}.arrow"
+            path = self.job.scope.staging / "spill" / f"{file_name(node)}.{port}.{uuid.uuid4().hex}.arrow"
             self._spills[node, port] = SpillWriter(path)
         return self._spills[node, port]
 

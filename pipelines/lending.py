@@ -75,7 +75,7 @@ class Borrower:
         if not isinstance(config, Wide) or station.lent is None or station.borrows is None:
             raise Bug(f"node {station.name!r} borrows nothing")
         self._station, self._job = station, job
-        self._query = config.query(station.named_inputs, job.scope, sandbox)
+        self._query = config.query(station.named_inputs, job.scope.inside(station.name), sandbox)
         self._gives = station.outputs["out"].append(pa.field(ROW_ID, pa.int64(), nullable=False))
         self._schemas = {name: with_row_id(schema) for name, schema in station.named_inputs.items()}
         self._bench = open_bench(job)

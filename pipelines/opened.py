@@ -37,7 +37,7 @@ class Opened:
         if isinstance(config, Fetch) and job.gathering is not None and station.name in job.gathering.given:
             self.step = _Given(job.gathering.given[station.name], station.outputs["out"])
         elif isinstance(config, Transform):
-            self.step = config.open(station.schema, job.scope, sandbox)
+            self.step = config.open(station.schema, job.scope.inside(station.name), sandbox)
         elif isinstance(config, Wide) and station.lent is not None:
             self.borrower = Borrower(station, job, sandbox)
         elif isinstance(config, Wide):
@@ -46,7 +46,7 @@ class Opened:
             self.step = passes
         elif isinstance(config, Post):
             schema = self.schema if config.keeps_ids else station.schema
-            self.writer = config.open(schema, job.scope, sandbox)
+            self.writer = config.open(schema, job.scope.inside(station.name), sandbox)
         else:
             raise Bug(f"node {station.name!r}: a {station.spec.type} takes no records")
         self._with_ids = self.writer is not None and isinstance(config, Post) and config.keeps_ids

@@ -9,7 +9,8 @@ import duckdb
 
 from pipelines.environment import Environment
 from pipelines.errors import Invalid, Problem
-from pipelines.flow import Flow, Parameter
+from pipelines.flow import Flow, Parameter, Use
+from pipelines.language.modelproblems import close
 from pipelines.sql.sandbox import Sandbox
 
 
@@ -32,6 +33,37 @@ def values(flow: Flow, environment: Environment, given: Mapping[str, object], sa
     if problems:
         raise Invalid(problems)
     return found
+
+
+Fault = tuple[tuple[str, ...], str, str]
+"""Where in a node that stands for a flow, what is wrong, what would be right."""
+
+
+def used_values(use: Use, around: Mapping[str, object], sandbox: Sandbox) -> tuple[dict[str, object], list[Fault]]:
+    """The parameters of a flow that is used as a node, each as its type, and what is wrong with those it is given."""
+    wrong: list[Fault] = []
+    found: dict[str, object] = {}
+    for name, value in use.given.items():
+        if name not in use.parameters:
+            wrong.append((_at(name), f'the flow has no parameter "{name}"', close(name, tuple(use.parameters))))
+        elif (other := _named(value)) is not None and other not in around:
+            wrong.append((_at(name), f'"${other}" is no parameter or variable here', close(other, tuple(around))))
+    for name, parameter in use.parameters.items():
+        value = use.given.get(name, parameter.default)
+        if parameter.required and name not in use.given:
+            wrong.append((("parameters",), f'the flow\'s parameter "{name}" must be given', f"such as {name}: …"))
+        try:
+            other = _named(value) if name in use.given else None
+            found[name] = cast(value if other is None else around.get(other), parameter, sandbox)
+        except Invalid as fault:
+            found[name] = None
+            wrong.append((_at(name), str(fault), ""))
+    return found, wrong
+
+
+def _named(value: object) -> str | None:
+    """The name that a given value says: `$name`."""
+    return value[1:] if isinstance(value, str) and value.startswith("$") else None
 
 
 def _at(name: str) -> tuple[str, str]:

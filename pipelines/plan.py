@@ -258,7 +258,7 @@ def carry_schemas(planned: Plan, scope: Scope) -> Plan:
             station.spec.config.meets_by_place(),
         )
         if not schema.equals(station.schema):
-            given = station.spec.config.check({"": schema}, scope, _unheard)
+            given = station.spec.config.check({"": schema}, scope.inside(station.name), _unheard)
             outputs = {port: columns for port, columns in given.items() if columns is not None}
             outputs["rejected"] = rejected_schema(schema)
             stations[station.name] = replace(station, schema=schema, outputs=outputs)
@@ -275,7 +275,7 @@ def _widened(station: Station, stations: Mapping[str, Station], scope: Scope) ->
     named = {**station.named_inputs, **{into: unify(schemas) for into, schemas in coming.items()}}
     if not isinstance(config, Wide) or all(named[into].equals(station.named_inputs[into]) for into in named):
         return station
-    given = config.check(named, scope, _unheard)
+    given = config.check(named, scope.inside(station.name), _unheard)
     outputs = {port: columns for port, columns in given.items() if columns is not None}
     return replace(station, named_inputs=named, outputs={**station.outputs, **outputs})
 
@@ -293,7 +293,7 @@ def find_forwards(planned: Plan, scope: Scope) -> Plan:
             is_alone
             and not is_seen
             and post.spec.config.staged
-            and post.spec.config.forwards(source.spec.config, scope)
+            and post.spec.config.forwards(source.spec.config, scope.inside(post.name))
         ):
             changes[post.name] = {"forwards": source.name}
     return _replaced(planned, changes)

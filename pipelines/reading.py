@@ -57,7 +57,9 @@ def renew(job: Job) -> None:
         splits = planned["splits"] if planned else []
         stations = {station.name: station for station in job.plan.gets() if station.name not in job.entries}
         mine = [split for split in splits if split["kind"] == "read" and split["node"] in stations]
-        if not all(_get(stations[split["node"]]).holds(split["payload"], job.scope) for split in mine):
+        if not all(
+            _get(stations[split["node"]]).holds(split["payload"], job.scope.inside(split["node"])) for split in mine
+        ):
             journal.forget_planned(job, phase)
 
 
@@ -75,7 +77,9 @@ def plan_splits(job: Job, phase: int) -> tuple[list[Plain], dict[str, object], l
             splits.append({"kind": "read", "node": station.name, "payload": None, "base": 0, "weight": 0})
             continue
         policy = attempts(station.retry, job.watch.stop, lambda attempt, fault: None)
-        planned = policy(get.plan, job.scope, job.positions.get(station.name), want_of(job, station))
+        planned = policy(
+            get.plan, job.scope.inside(station.name), job.positions.get(station.name), want_of(job, station)
+        )
         splits.extend(_placed(station, planned.splits))
         if planned.position is not None:
             positions[station.name] = planned.position
@@ -136,7 +140,9 @@ def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chun
     failed = 0
     while True:
         try:
-            for chunk in _get(station).read(split["payload"], station.schema, job.scope, want_of(job, station)):
+            for chunk in _get(station).read(
+                split["payload"], station.schema, job.scope.inside(station.name), want_of(job, station)
+            ):
                 done = max(done, _last(chunk))
                 yield _behind(chunk, given)
                 failed = 0

@@ -16,6 +16,7 @@ from types import ModuleType
 
 from pipelines.environment import Connection
 from pipelines.errors import Bug, Invalid, Problem
+from pipelines.nested import Nested
 from pipelines.node import Get, Node, Post, Start, Transform, Wide
 
 TRANSFORMS = "processflow.transforms"
@@ -128,6 +129,6 @@ def _classes(module: ModuleType) -> Iterator[type[Node]]:
 
 
 def _checked(name: str, found: type[Node]) -> type[Node]:
-    if not issubclass(found, (Start, Transform, Wide, Get, Post)):
-        raise Bug(f"{name}: {found!r} is none of Start, Transform, Wide, Get, Post")
+    if not issubclass(found, (Start, Transform, Wide, Get, Post, Nested)):
+        raise Bug(f"{name}: {found!r} is none of Start, Transform, Wide, Get, Post, Nested")
     return found

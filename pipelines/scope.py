@@ -28,6 +28,8 @@ class Scope:
     flow: str = ""
     version: str = ""
     run: str = ""
+    uses: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Per node that stands for a flow the values of that flow's parameters."""
     staging: Path = Path()
     """A folder of this run's own, for spilled and staged files; gone when the run has ended."""
 
@@ -46,6 +48,11 @@ class Scope:
         if not isinstance(found, kind):
             raise Invalid(f"connection {name!r} is of adapter {found.adapter!r}, which this node cannot use")
         return found
+
+    def inside(self, node: str) -> Scope:
+        """What a node sees whose name may begin with that of a node which stands for a flow."""
+        values = self.uses.get(node.rpartition("/")[0])
+        return self if values is None else replace(self, values={**self.environment.variables, **values})
 
     def at(self, staging: Path) -> Scope:
         return replace(self, staging=staging)

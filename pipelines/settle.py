@@ -72,7 +72,7 @@ def release(job: Job, phase: int | None = None) -> None:
         if phase in (None, station.phase) and isinstance(station.spec.config, Get):
             if phase is not None and _is_kept(station, job, phase):
                 continue
-            station.spec.config.release(job.scope)
+            station.spec.config.release(job.scope.inside(station.name))
 
 
 def _is_kept(station: Station, job: Job, phase: int) -> bool:
@@ -159,7 +159,9 @@ def _findings(job: Job, phase: int, whole: Facts) -> list[tuple[Station, Finding
         (station, finding)
         for station in job.plan.stations.values()
         if station.phase == phase and not job.is_dry and isinstance(station.spec.config, WholeRules)
-        for finding in station.spec.config.verify(whole.whole.get(station.name, []), station.schema, job.scope)
+        for finding in station.spec.config.verify(
+            whole.whole.get(station.name, []), station.schema, job.scope.inside(station.name)
+        )
     ]
 
 
@@ -202,12 +204,12 @@ def _publish_once(job: Job, station: Station, whole: Facts, held: forwarding.Ope
     config = station.spec.config
     assert isinstance(config, Post)
     known = journal.load_settled(job, station.name)
-    if known is not None and config.is_published(job.scope, job.token(station.name)):
+    if known is not None and config.is_published(job.scope.inside(station.name), job.token(station.name)):
         return known  # it had been committed when the process died, or the connection before it could say so
     parts = whole.parts.get(station.name, [])
     if forwarding.is_forwarded(parts):
         return forwarding.publish(job, station, parts, held)
-    publication = config.publish(parts, station.schema, job.scope, job.token(station.name))
+    publication = config.publish(parts, station.schema, job.scope.inside(station.name), job.token(station.name))
     program = Program(job, station.phase)
     try:
         settled = _settled(program, station, publication, sum(part.rows for part in parts))

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.align import align
+from pipelines.disk import file_name
 from pipelines.errors import Bug, Cancelled
 from pipelines.exploding import refuse_explosion
 from pipelines.facts import Plain
@@ -124,7 +125,7 @@ class _Port:
 
     def _writer(self, partition: int) -> SpillWriter:
         if partition not in self._spills:
-            name = f"{self._node}.{self._name}.{partition}.{uuid.uuid4().hex}.arrow"
+            name = f"{file_name(self._node)}.{self._name}.{partition}.{uuid.uuid4().hex}.arrow"
             self._spills[partition] = SpillWriter(self._job.scope.staging / "wide" / name)
         return self._spills[partition]
 
@@ -190,7 +191,7 @@ def work(
     refuse_explosion(bench, station, job, rows)
     if memory is not None:
         keep_unseen(bench, RELATION, key, memory, sandbox)
-    query = config.query(station.named_inputs, job.scope, sandbox)
+    query = config.query(station.named_inputs, job.scope.inside(station.name), sandbox)
     return sum(rows.values()), _given(bench, query, job, station, config, then)
 
 

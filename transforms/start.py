@@ -18,6 +18,12 @@ class Entry(Start):
     """What starts the flow, each known by its first word: `schedule`, `every`, `webhook`, `kafka`, `file`, `flow`.
     Nothing: only by hand."""
 
+    columns: dict[str, str] | None = Field(
+        default=None, min_length=1, examples=[{"item": "VARCHAR", "quantity": "INTEGER"}]
+    )
+    """The columns that come in where the flow is used as a node of another, with their DuckDB types. Such a flow does not run
+    by itself; its tests give records to its start."""
+
     category = "flow"
     examples = (
         Example(says="By hand.", config={}),
@@ -28,6 +34,10 @@ class Entry(Start):
         Example(
             says="Once an hour, and after the flow that brings the stock.",
             config={"on": [{"every": "1 hour"}, {"flow": "stock"}]},
+        ),
+        Example(
+            says="Of a flow that others use as a node: what they send must have these columns.",
+            config={"columns": {"item": "VARCHAR", "quantity": "INTEGER"}},
         ),
         Example(
             says="For files that arrive and messages of a topic.",

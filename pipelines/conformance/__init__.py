@@ -15,11 +15,12 @@ import pytest
 
 # before they are imported, so that what fails shows its values
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{each}" for each in ("examples", "gets", "nodes", "posts", "transforms", "wides"))
+    *(f"{__name__}.{each}" for each in ("examples", "gets", "nested", "nodes", "posts", "transforms", "wides"))
 )
 
 from pipelines.conformance.examples import batch_of, run_example, same_records  # noqa: E402
 from pipelines.conformance.gets import GetConformance  # noqa: E402
+from pipelines.conformance.nested import NestedConformance  # noqa: E402
 from pipelines.conformance.nodes import NodeConformance  # noqa: E402
 from pipelines.conformance.posts import PostConformance  # noqa: E402
 from pipelines.conformance.transforms import TransformConformance  # noqa: E402
@@ -27,6 +28,7 @@ from pipelines.conformance.wides import WideConformance  # noqa: E402
 
 __all__ = [
     "GetConformance",
+    "NestedConformance",
     "NodeConformance",
     "PostConformance",
     "TransformConformance",

@@ -61,14 +61,20 @@ def run_example(node: Transform, example: Example, scope: Scope, sandbox: Sandbo
         AssertionError: where something else comes out than the example says.
     """
     batch = inputs_of(example, sandbox)[""]
-    outcome = node.open(batch.schema, scope, sandbox)(batch)
-    found = records_of(outcome, batch)
+    assert_gives(records_of(node.open(batch.schema, scope, sandbox)(batch), batch), example)
+
+
+def assert_gives(found: Mapping[str, Records], example: Example) -> None:
+    """Holds what left by each port to what an example says.
+
+    Raises:
+        AssertionError: something else left.
+    """
     for port in {*found, *example.gives}:
         given, said = found.get(port, []), example.gives.get(port, [])
         if port == "rejected":  # an example tells what matters of a rejected record
-            given = [{name: record[name] for name in told} for record, told in zip(given, said, strict=False)] + given[
-                len(said) :
-            ]
+            named = [{name: record[name] for name in told} for record, told in zip(given, said, strict=False)]
+            given = [*named, *given[len(said) :]]
         assert same_records(given, said), f"{example.says or example.config}: port {port} gave {given}, not {said}"
 
 

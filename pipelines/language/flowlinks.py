@@ -10,6 +10,7 @@ from pipelines.fetch import Fetch
 from pipelines.flow import Flow, Link, NodeSpec
 from pipelines.language.modelproblems import close
 from pipelines.language.yamltext import At
+from pipelines.nested import Nested
 from pipelines.node import Get, Node, Start
 from pipelines.triggers import Kafka, Webhook
 
@@ -35,6 +36,8 @@ def inputs_of(spec: NodeSpec) -> tuple[str, ...]:
     """The names of a node's inputs: one empty name for most, `*` where any name will do, none for a start."""
     if isinstance(spec.config, Start):
         return ()
+    if isinstance(spec.config, Nested):  # one may have a field that is called so
+        return ("",)
     names: tuple[str, ...] = getattr(spec.config, "inputs", ("",))
     return names
 
@@ -133,7 +136,7 @@ def _links_lead_somewhere(flow: Flow, broken: Collection[str]) -> Iterator[Fault
 
 def _port_exists(source: NodeSpec, link: Link, who: str, at: At) -> Iterator[Fault]:
     ports = ports_of(source)
-    if link.port in ports:
+    if link.port in ports or isinstance(source.config, Nested):  # whose ports are the ends of another flow
         return
     if not ports:
         yield Fault(at, f'{who}: takes from "{source.name}", which gives nothing on (it is of type {source.type})')
@@ -240,11 +243,11 @@ def _all_are_reached(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
 def _starts_by_hand_have_no_records(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
     """Only what starts a flow with records of its own, such as a webhook, can feed anything but a get."""
     for spec in flow.nodes.values():
-        if isinstance(spec.config, (Get, Start)) or spec.type == "end":
+        if isinstance(spec.config, (Get, Start, Nested)) or spec.type == "end":
             continue
         for at, source in located_links(spec):
             start = flow.nodes.get(source.node)
-            if start is not None and isinstance(start.config, Start) and not _brings_records(start.config):
+            if start is not None and isinstance(start.config, Start) and not brings_records(start.config):
                 what = f'node "{spec.name}": takes from "{start.name}", which has no records'
                 yield Fault(at, what, "take from a get, or start the flow by a webhook")
 
@@ -261,8 +264,10 @@ def _gets_read_by_themselves(flow: Flow, broken: Collection[str]) -> Iterator[Fa
                 yield Fault(at, what, f"write `from: start`, and `after: {source.name}` where it is to wait for that")
 
 
-def _brings_records(start: Start) -> bool:
-    return any(isinstance(trigger, (Webhook, Kafka)) for trigger in getattr(start, "on", ()))
+def brings_records(start: Node) -> bool:
+    """Whether the start of a flow gives records on."""
+    is_used = getattr(start, "columns", None) is not None  # as a node of another, which sends them
+    return is_used or any(isinstance(trigger, (Webhook, Kafka)) for trigger in getattr(start, "on", ()))
 
 
 def _disabled_ones_pass_nothing(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,6 +27,17 @@ class Whole:
     scopes: Mapping[str | None, Scope]
     place: Place
     broken: Collection[str] = ()
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Where nodes stand that have come in from other flows."""
+
+    def at(self, spec: NodeSpec) -> Place:
+        """Where a node stands."""
+        return node_place(spec.name, self.place, self.places)
+
+
+def node_place(node: str, place: Place, others: Mapping[str, Place]) -> Place:
+    """Where a node stands: in the text at `place`, or where it has come in from."""
+    return others[node] if node in others else place.inside("nodes", node, who=f'node "{node}"')
 
 
 def unused_outputs(whole: Whole) -> Iterator[Problem]:
@@ -35,7 +46,7 @@ def unused_outputs(whole: Whole) -> Iterator[Problem]:
         ports = [port for port in spec.config.ports() if not whole.flow.consumers(spec.name, port)]
         if spec.disabled or not ports or isinstance(spec.config, Post) or spec.type == "end" or whole.broken:
             continue
-        place = whole.place.inside("nodes", spec.name, who=f'node "{spec.name}"')
+        place = whole.at(spec)
         if whole.flow.consumers(spec.name) and not isinstance(spec.config, Start):
             for port in ports:
                 at: At = next((at for at in (("when", port), ("otherwise",)) if _has(whole, spec, at)), ())
@@ -50,10 +61,10 @@ def unused_outputs(whole: Whole) -> Iterator[Problem]:
 
 
 def _has(whole: Whole, spec: NodeSpec, at: At) -> bool:
-    text = whole.place.text
-    if text is None:
+    place = whole.at(spec)
+    if place.text is None:
         return False
-    tree = text.tree(("nodes", spec.name, *at))
+    tree = place.text.tree((*place.at, *at))
     return tree is not None and (len(at) == 2 or tree.value is not None)
 
 
@@ -65,11 +76,11 @@ def same_targets(whole: Whole) -> Iterator[Problem]:
         if not isinstance(spec.config, Post) or spec.disabled or scope is None:
             continue
         try:
-            target = f"{scope.environment.name} {spec.config.target(scope)}"
+            target = f"{scope.environment.name} {spec.config.target(scope.inside(spec.name))}"
         except FlowError:
             continue  # what is wrong with it was told by the node's own check
         if target in writers:
-            place = whole.place.inside("nodes", spec.name, who=f'node "{spec.name}"')
+            place = whole.at(spec)
             what = f'it writes where "{writers[target]}" writes: {target.partition(" ")[2]}'
             yield place.problem((), what, "merge them into one post, or give each its own place", key=True)
         writers.setdefault(target, spec.name)
@@ -89,7 +100,7 @@ def missing_secrets(whole: Whole) -> Iterator[Problem]:
             if secret in told or secrets.find(secret, scope.project) is not None:
                 continue
             told.add(secret)
-            place = whole.place.inside("nodes", spec.name, who=f'node "{spec.name}"')
+            place = whole.at(spec)
             yield place.problem(at, f'the secret "{secret}" has no value here', secrets.where(secret), warning=True)
 
 
@@ -117,13 +128,15 @@ def _given(test: FlowTest, whole: Whole, place: Place) -> Iterator[Problem]:
 
 
 def _then(test: FlowTest, whole: Whole, place: Place) -> Iterator[Problem]:
-    nodes, known = whole.flow.nodes, [*whole.flow.nodes, *whole.broken]
+    nodes, uses = whole.flow.nodes, whole.flow.uses
+    known = [*nodes, *whole.broken, *uses]
     for name in test.then:
         node, _, port = name.partition(".")
+        ports = tuple(uses[node].ports) if node in uses else ports_of(nodes[node]) if node in nodes else None
         if node not in known:
             yield place.problem(("then", name), f'no node is called "{node}"', close(node, known), key=True)
-        elif node in nodes and port and port not in ports_of(nodes[node]):
-            fix = close(port, ports_of(nodes[node]))
+        elif ports is not None and port and port not in ports:
+            fix = close(port, ports)
             yield place.problem(("then", name), f'"{node}" has no port "{port}"', fix, key=True)
     if not test.then:
         yield place.problem(("then",), "it expects nothing", "say under `then` what arrives where", warning=True)

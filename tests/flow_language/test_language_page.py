@@ -50,6 +50,24 @@ def test_the_pages_flow_has_no_problems_in_the_pages_environment(page: list[tupl
     jsonschema.Draft202012Validator(flow_schema()).validate(parse_yaml(flow).value)
 
 
+def test_the_pages_flow_can_be_used_as_a_node_as_the_page_says(page: list[tuple[str, str]], tmp_path: Path) -> None:
+    used, text = block(page, "flow: net-price"), (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
+    web = re.findall(r"`(web: \{type: flow.*?\})`", text)[0]
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "net-price.yaml").write_text(used)
+    (tmp_path / "orders.csv").write_text("quantity,price\n1,2.5\n")
+    (tmp_path / "flows" / "outer.yaml").write_text(
+        "flow: outer\nnodes:\n  start: {type: start}\n"
+        "  orders: {type: file.get, from: start, path: orders.csv, columns: {quantity: INTEGER, price: DOUBLE}}\n"
+        f"  {web}\n  end: {{type: end, from: web}}\n"
+    )
+
+    found = check_file(tmp_path / "flows" / "outer.yaml", Scope(tmp_path))
+
+    assert [str(problem) for problem in found.problems] == []
+    assert list(found.outputs) == ["start", "orders", "web/start", "web/net", "web/end", "end"]
+
+
 def test_the_pages_python_builds_a_flow(page: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]) -> None:
     exec(block(page, "from pipelines.builder"), {})
 

@@ -7,7 +7,8 @@ import pkgutil
 import pytest
 
 import transforms
-from pipelines.conformance import NodeConformance, TransformConformance, WideConformance
+from pipelines.conformance import NestedConformance, NodeConformance, TransformConformance, WideConformance
+from pipelines.nested import Nested
 from pipelines.node import Node, Start, Wide
 from pipelines.registry import node_type
 
@@ -17,6 +18,8 @@ VERBS = [module.name for module in pkgutil.iter_modules(transforms.__path__)]
 def _suite_of(kind: type[Node]) -> type[NodeConformance]:
     if issubclass(kind, Start):
         return NodeConformance
+    if issubclass(kind, Nested):
+        return NestedConformance
     return WideConformance if issubclass(kind, Wide) else TransformConformance
 
 
