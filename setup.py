@@ -12,7 +12,6 @@ ROOMS = ["pipelines", "transforms", "adapters", "repository", "agent", "cli"]
 
 TEST = [
     "aiosmtpd>=1.4.6",
-    "confluent-kafka>=2.12",
     "datasette>=0.65",
     "fastapi>=0.121",
     "hypothesis>=6.150",
@@ -45,6 +44,7 @@ setup(
         "apache-beam>=2.70",
         "aiohttp>=3.12",
         "asyncpg>=0.30",
+        "confluent-kafka>=2.12",
         "duckdb>=1.5",
         "great-expectations>=1.9",
         "jmespath>=1.0.1",
