@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,11 @@ def plain(column: pa.Array) -> pa.Array:
 
 def unfit(kind: pa.DataType, column: Column | None) -> str:
     """Why values of a type cannot go into a column (None: one made for them), or nothing."""
+    return _unfit(kind, None if column is None else column.declared)
+
+
+@lru_cache(maxsize=1_024)
+def _unfit(kind: pa.DataType, declared: str | None) -> str:
     import duckdb
 
     given = pa.table({"item": pa.array([], plain_type(kind))}) if not pa.types.is_decimal256(plain_type(kind)) else None
@@ -71,17 +77,17 @@ def unfit(kind: pa.DataType, column: Column | None) -> str:
         connection.register("given", given)
         try:
             source = str(connection.execute("DESCRIBE FROM given").fetchall()[0][1])
-            if column is None or source == column.declared:
+            if declared is None or source == declared:
                 return ""
-            connection.execute(f"SELECT TRY_CAST(item AS {column.declared}) FROM given").fetchall()
+            connection.execute(f"SELECT TRY_CAST(item AS {declared}) FROM given").fetchall()
         except duckdb.CatalogException:
             return ""  # a type of the database's own, such as a named enum: its values tell
         except duckdb.Error:
-            return f"{kind} does not fit {column.declared}" if column else f"DuckDB has no type for {kind}"
+            return f"{kind} does not fit {declared}" if declared else f"DuckDB has no type for {kind}"
     is_text = source == "VARCHAR"
-    if is_text and (loses(column.declared, "INTEGER") or column.declared == "BOOLEAN"):
-        return f"{kind} does not fit {column.declared}"
-    return f"{kind} does not fit {column.declared}" if (source, column.declared) == ("DOUBLE", "FLOAT") else ""
+    if is_text and (loses(declared, "INTEGER") or declared == "BOOLEAN"):
+        return f"{kind} does not fit {declared}"
+    return f"{kind} does not fit {declared}" if (source, declared) == ("DOUBLE", "FLOAT") else ""
 
 
 class DuckdbSession:

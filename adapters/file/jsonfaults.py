@@ -60,7 +60,7 @@ class Careful:
             found = self._prepared(f"from_json_strict(line, {self._structure}) AS x")(lines).column(0)
         except (pa.ArrowInvalid, *DUCKDB_ERRORS):
             return None
-        fitting = Fitting()
+        fitting = Fitting(self._timed)
         batch = self._fitted(found, fitting)
         return None if fitting.faults or found.null_count else batch
 
@@ -74,16 +74,20 @@ class Careful:
         whole = fitting.fit(found, pa.struct(list(self._schema)), np.arange(len(found)), "")
         return pa.RecordBatch.from_arrays(whole.flatten(), schema=self._schema)
 
+    def _timed(self, texts: pa.StringArray, kind: pa.DataType) -> pa.Array:
+        cast = self._prepared(f"TRY_CAST(line AS {duckdb_name(kind)}) AS x")
+        return cast(pa.record_batch([texts], schema=LINE)).column(0).cast(kind)
+
     def __call__(self, raw: pa.BinaryArray) -> tuple[pa.RecordBatch, Faults]:
         """The records that fit, and the faults of the others."""
         faults: Faults = {}
         texts, places = _utf8(raw, faults)
         texts, places, found = self._objects(texts, places, faults)
-        fitting = Fitting()
+        fitting = Fitting(self._timed)
         batch = self._fitted(found, fitting) if len(self._schema) else _counted(len(texts))
         bad: Faults = {}
         for row, (path, text, kind) in fitting.faults.items():
-            bad[row] = ("type", f"{path}: {_shown(text)} is no {duckdb_name(kind)}")
+            bad[row] = ("type", f"column {path!r}: {_shown(text)} is no {duckdb_name(kind)}")
         self._unexplained(found, texts, bad)
         self._twice(texts, bad)
         faults.update({int(places[row]): fault for row, fault in bad.items()})
@@ -150,7 +154,7 @@ class Careful:
             fault = lost(record, found[int(row)].as_py(), pa.struct(list(self._schema)), "")
             if fault is not None:
                 path, value, kind = fault
-                bad[int(row)] = ("type", f"{path}: {_shown(json.dumps(value))} is no {duckdb_name(kind)}")
+                bad[int(row)] = ("type", f"column {path!r}: {_shown(json.dumps(value))} is no {duckdb_name(kind)}")
 
     def _value(self, text: pa.StringArray) -> Any:
         """A line's value; DuckDB takes some lines that Python does not, such as those with a comma too many."""

@@ -1,7 +1,7 @@
 """Fits nested values, as DuckDB takes them from JSON, to their exact types.
 
-Whole numbers and decimals travel as text, because a cast of JSON to them would round: here they become what they say,
-or are faults.
+Whole numbers, decimals and times travel as text, because a cast of JSON to them would round or cut: here they become
+what they say, or are faults.
 """
 
 from __future__ import annotations
@@ -13,12 +13,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.values import UNITS
+
 PLAIN_INTEGER = "^-?[0-9]{1,18}$"
+JUST_A_DATE = r"^\s*[^T ]+([T ]00:00(:00([.]0*)?)?(Z|[+-]00(:?00)?)?)?\s*$"
 PLAIN_DECIMAL = "^-?[0-9]{1,9}([.][0-9]{1,2})?$"
 
 
 def travels_as_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind))
+    return bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind) or _is_time(kind))
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_date(kind) or pa.types.is_time(kind) or pa.types.is_timestamp(kind))
+
+
+def _cut(texts: pa.StringArray, kind: pa.DataType) -> pa.BooleanArray:
+    """Which texts say more than a date, or have more digits of a second than the type."""
+    if pa.types.is_date(kind):
+        return pc.invert(pc.match_substring_regex(texts, JUST_A_DATE))
+    return pc.match_substring_regex(texts, rf"\.[0-9]{{{UNITS[kind.unit]}}}[0-9]*[1-9]")
 
 
 def replaced(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
@@ -34,6 +48,8 @@ def replaced(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> p
 class Fitting:
     """Fits columns; `faults` gathers, by record, the first value that did not fit: its path, text and type."""
 
+    timed: Callable[[pa.StringArray, pa.DataType], pa.Array]
+    """Makes texts to dates and times, null where they are none."""
     faults: dict[int, tuple[str, str, pa.DataType]] = field(default_factory=dict)
 
     def fit(self, array: pa.Array, kind: pa.DataType, owners: np.ndarray, path: str) -> pa.Array:
@@ -56,7 +72,16 @@ class Fitting:
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
         return pa.ListArray.from_arrays(offsets, values, type=kind, mask=array.is_null())
 
+    def _times(self, array: pa.StringArray, kind: pa.DataType, owners: np.ndarray, path: str) -> pa.Array:
+        found = self.timed(array, kind)
+        bad = pc.or_(pc.and_(array.is_valid(), found.is_null()), pc.fill_null(_cut(array, kind), False))
+        for place in pc.indices_nonzero(bad).to_pylist():
+            self.faults.setdefault(int(owners[place]), (path, array[place].as_py(), kind))
+        return found
+
     def _leaf(self, array: pa.Array, kind: pa.DataType, owners: np.ndarray, path: str) -> pa.Array:
+        if _is_time(kind):
+            return self._times(array, kind, owners, path)
         try:
             return array.cast(kind)
         except pa.ArrowInvalid:

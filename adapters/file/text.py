@@ -14,7 +14,10 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.values import outside
+
 NULL = "null"
+UTC = ("UTC", "Etc/UTC", "Z", "+00:00")
 _CONTROL = [chr(code) for code in range(32)]
 _SPECIAL = r'["\\\x00-\x1f]'
 
@@ -103,22 +106,30 @@ def lines(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.StringArray:
 
 
 def unfit(array: pa.Array, *, as_json: bool) -> pa.BooleanArray | None:
-    """Where a value has no text that reads back the same: times outside years 1 to 9999, and in JSON nan and inf.
-
-    None: nowhere.
+    """Where a value has no text that reads back the same: years outside 1 to 9999, times outside of a day, and in JSON nan
+    and inf. None: nowhere.
     """
     array = plain(array)
     kind = array.type
     if pa.types.is_floating(kind) and as_json:
         return _where(pc.invert(pc.is_finite(array)))
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _where(_beyond_years(array))
+    if pa.types.is_temporal(kind):
+        return _without_text(array)
     if pa.types.is_struct(kind):
         found = [unfit(child, as_json=True) for child in array.flatten()]
         return _either([mask for mask in found if mask is not None])
     if pa.types.is_list(kind) or pa.types.is_map(kind):
         return _unfit_list(array)
     return None
+
+
+def without_text(kind: pa.DataType) -> str:
+    """What is to be said of a value of this type that is `unfit`, behind it."""
+    if pa.types.is_floating(kind):
+        return "has no number in JSON; make it null with a map"
+    if pa.types.is_temporal(kind):
+        return "lies outside of the years 1 to 9999 or of a day; make it null with a map"
+    return "holds what has no text: numbers must be finite, years lie in 1 to 9999; make it null with a map"
 
 
 def _unfit_list(array: pa.Array) -> pa.BooleanArray | None:
@@ -144,21 +155,20 @@ def _either(masks: Sequence[pa.Array]) -> pa.BooleanArray | None:
     return found
 
 
-def _beyond_years(array: pa.Array) -> pa.BooleanArray:
-    """A margin of a day at both ends, since an offset can carry a time over the year's end."""
-    day = 86_400
-    seconds = array.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-    first, last = -62_135_596_800, 253_402_300_799
-    if pa.types.is_timestamp(array.type) and array.type.tz is not None:
-        first, last = first + day, last - day
-    return pc.or_(pc.less(seconds, first), pc.greater(seconds, last))
+def _without_text(array: pa.Array) -> pa.BooleanArray | None:
+    """Times that lie outside, in UTC or where they are written with another offset."""
+    mask = outside(array)
+    if not pa.types.is_timestamp(array.type) or array.type.tz in (None, *UTC):
+        return None if mask is None else _where(mask)
+    inside = array if mask is None else pc.if_else(mask, pa.scalar(None, array.type), array)
+    return _either([_where(each) for each in (mask, outside(pc.local_timestamp(inside))) if each is not None])
 
 
 def _timestamp(array: pa.Array) -> pa.StringArray:
     zone = array.type.tz
     if zone is None:
         return _iso(array)
-    offsets = None if zone in ("UTC", "Etc/UTC", "Z", "+00:00") else _offset_text(array)
+    offsets = None if zone in UTC else _offset_text(array)
     if offsets is None:
         return pc.binary_join_element_wise(_iso(array.cast(pa.timestamp(array.type.unit))), "Z", "")
     return pc.binary_join_element_wise(_iso(pc.local_timestamp(array)), offsets, "")

@@ -49,7 +49,7 @@ def duckdb_name(kind: pa.DataType) -> str:
     if pa.types.is_decimal(kind):
         return f"DECIMAL({kind.precision},{kind.scale})"
     if pa.types.is_timestamp(kind) and kind.tz:
-        return "TIMESTAMPTZ"
+        return "TIMESTAMPTZ_NS" if kind.unit == "ns" else "TIMESTAMPTZ"
     if pa.types.is_struct(kind):
         inner = ", ".join(f'"{field.name}" {duckdb_name(field.type)}' for field in kind)
         return f"STRUCT({inner})"

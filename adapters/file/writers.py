@@ -26,6 +26,7 @@ from adapters.file.target import Target, groups
 from adapters.file.text import json_text, nested, text
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Outcome, Part, Piece, Receipts, Rejects
+from pipelines.values import shown
 
 OPEN_PARTS = 64
 """How many part files a writer holds open; with more places in the path the longest unused is ended first."""
@@ -35,8 +36,20 @@ ARRIVED = "__arrived"
 """In parts staged for `upsert` and `delete`: when the record came, in nanoseconds."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-Unfit = tuple[pa.BooleanArray, str, str]
-"""Where records don't fit, with a code and a message."""
+
+@dataclass(frozen=True)
+class Unfit:
+    """Where records don't fit, and why."""
+
+    mask: pa.BooleanArray
+    code: str
+    words: str
+    column: pa.Array | None = None
+    """Whose value the words speak of; None: they say all there is to say."""
+    name: str = ""
+
+    def message(self, row: int) -> str:
+        return self.words if self.column is None else f"column {self.name!r}: {shown(self.column, row)} {self.words}"
 
 
 class PartFile(Protocol):
@@ -144,8 +157,9 @@ class StagingWriter:
         for name in self._staging.key:
             missing = batch.column(name).is_null()
             if pc.any(missing).as_py():
-                found.append((missing, "key_null", f"key column {name!r} is null; give every record a key"))
-        return [*found, *self._staging.target.unfit(batch), *self._staging.target_form.unfit(batch)]
+                found.append(Unfit(missing, "key_null", f"key column {name!r} is null; give every record a key"))
+        found += [Unfit(*told) for told in self._staging.target.unfit(batch)]
+        return [*found, *self._staging.target_form.unfit(batch)]
 
     def _stage(self, batch: pa.RecordBatch) -> None:
         if not batch.num_rows:
@@ -218,15 +232,16 @@ def key_text(batch: pa.RecordBatch, key: Sequence[str]) -> pa.StringArray | None
 
 def _rejected(unfit: Sequence[Unfit]) -> tuple[Rejects, pa.Int64Array]:
     """The rejects, each for the first thing that is wrong with it, and the rows that are left."""
-    bad = unfit[0][0]
-    for mask, _, _ in unfit[1:]:
-        bad = pc.or_(bad, mask)
+    bad = unfit[0].mask
+    for each in unfit[1:]:
+        bad = pc.or_(bad, each.mask)
     rows = pc.indices_nonzero(bad).cast(pa.int64())
     which = pc.case_when(
-        pc.make_struct(*[mask.take(rows) for mask, _, _ in unfit]),
+        pc.make_struct(*[each.mask.take(rows) for each in unfit]),
         *[pa.scalar(number, pa.int32()) for number in range(len(unfit))],
     ).to_pylist()
-    rejects = Rejects(rows, [unfit[number][1] for number in which], [unfit[number][2] for number in which])
+    messages = [unfit[number].message(row) for number, row in zip(which, rows.to_pylist(), strict=True)]
+    rejects = Rejects(rows, [unfit[number].code for number in which], messages)
     return rejects, pc.indices_nonzero(pc.invert(bad)).cast(pa.int64())
 
 

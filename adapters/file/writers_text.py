@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from adapters.file.text import json_text, lines, nested, text, unfit, unsupported
+from adapters.file.text import json_text, lines, nested, text, unfit, unsupported, without_text
 from adapters.file.writers import PartFile, Unfit
 from pipelines.errors import Invalid
 
@@ -106,7 +106,7 @@ class Csv:
         found = _unfit(batch, as_json=False)
         if batch.num_columns == 1 and not self.null and batch.column(0).null_count:
             message = "a record of one null would be an empty line, which readers skip; give `null` a text such as NULL"
-            found.append((batch.column(0).is_null(), "empty_line", message))
+            found.append(Unfit(batch.column(0).is_null(), "empty_line", message))
         return found
 
     def unsupported(self, kind: pa.DataType) -> str:
@@ -317,8 +317,5 @@ def _unfit(batch: pa.RecordBatch, *, as_json: bool) -> list[Unfit]:
     for field, column in zip(batch.schema, batch.columns, strict=True):
         mask = unfit(column, as_json=as_json)
         if mask is not None:
-            floats = pa.types.is_floating(field.type)
-            what = "is nan or infinite, which JSON has no number for" if floats else "holds a value without a text"
-            fix = "make it null with a map" if floats else "dates must lie in years 1 to 9999, JSON numbers be finite"
-            found.append((mask, "no_text", f"column {field.name!r} {what}; {fix}"))
+            found.append(Unfit(mask, "no_text", without_text(field.type), column, field.name))
     return found

@@ -12,11 +12,12 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapters.file.text import lines, unfit
+from adapters.file.text import lines, unfit, without_text
 from adapters.http.client import Request
 from adapters.http.templates import Missing, address, filled, filled_path, places, written
 from pipelines.tables.post import record_keys
 from pipelines.tables.relation import as_list
+from pipelines.values import shown
 
 if TYPE_CHECKING:
     from adapters.http.post import Post
@@ -88,9 +89,10 @@ class Packer:
         """Records with a value that JSON has no form of, or without a key."""
         for name in self._sent:
             mask = unfit(batch.column(name), as_json=True)
+            column = batch.column(name)
             for row in pc.indices_nonzero(mask).to_pylist() if mask is not None else ():
-                what = f"column {name!r} holds a value that JSON has no form of, such as nan or a year beyond 9999"
-                packed.unfit.setdefault(row, ("no_text", f"{what}; make it null or a text with a map"))
+                words = f"column {name!r}: {shown(column, row)} {without_text(column.type)}"
+                packed.unfit.setdefault(row, ("no_text", words))
         for name in as_list(self._post.key):
             for row in pc.indices_nonzero(batch.column(name).is_null()).to_pylist():
                 packed.unfit.setdefault(row, ("key", f"key column {name!r} is null"))

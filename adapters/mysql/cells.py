@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.mysql.types import MyColumn, is_bytes, is_text
+from pipelines.values import finer, outside, shown
 
 Faults = dict[int, tuple[str, str]]
 """Per row a code and a message."""
-UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 YEARS = (1901, 2155)
+"""Those of the type `year`."""
 LARGE = {sign: pa.scalar(sign, pa.large_string()) for sign in ("\t", ",", "(", ")", "")}
 _ESCAPED = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\0", "\\0"))
 
@@ -39,7 +40,7 @@ def fields(batch: pa.RecordBatch, columns: Sequence[MyColumn], names: Sequence[s
         mask = changed(array, column)
         if mask is not None:
             for row in pc.indices_nonzero(mask.fill_null(False)).to_pylist():
-                words = f"column {name!r}: {_shown(array[row])} does not fit {column.declared}"
+                words = f"column {name!r}: {shown(array, row)} does not fit {column.declared}"
                 faults.setdefault(row, ("type", words))
         found.append(rendered(array, column))
     return found, faults
@@ -120,12 +121,15 @@ def _computed(array: pa.Array, expression: str) -> pa.StringArray:
     return pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], pa.string())
 
 
-def _shown(value: pa.Scalar) -> str:
-    return (value.as_py().hex() if is_bytes(value.type) else str(value.cast(pa.string()).as_py()))[:60]
-
-
 def changed(array: pa.Array, column: MyColumn) -> pa.Array | None:
-    """Which values the server would round, cut, pad or take for others without an error; None: none."""
+    """Which values the server would round, cut, pad or take for others without an error, or has no words for; None: none."""
+    unworded, other = outside(array, first_year=0), _changed(array, column)
+    if unworded is None or other is None:
+        return other if unworded is None else unworded
+    return pc.or_kleene(unworded, other)
+
+
+def _changed(array: pa.Array, column: MyColumn) -> pa.Array | None:
     kind, sort = array.type, column.sort
     if pa.types.is_floating(kind):
         return pc.invert(pc.is_finite(array.cast(pa.float64())))
@@ -134,7 +138,7 @@ def changed(array: pa.Array, column: MyColumn) -> pa.Array | None:
     if sort == "decimal" and pa.types.is_decimal(kind) and kind.scale > column.scale:
         return pc.not_equal(pc.round(array, ndigits=column.scale), array)
     if sort in ("time", "datetime", "timestamp") and (pa.types.is_timestamp(kind) or pa.types.is_time(kind)):
-        return _rounded_times(array, column.scale)
+        return finer(array, column.scale)
     if sort == "year":
         years = array.cast(pa.int64(), safe=False)
         outside = pc.or_(pc.less(years, YEARS[0]), pc.greater(years, YEARS[1]))
@@ -168,15 +172,6 @@ def _no_members(array: pa.Array, column: MyColumn) -> pa.Array:
 
     kept = [text for text in pc.unique(array).to_pylist() if text is not None and is_kept(text)]
     return pc.invert(pc.is_in(array, pa.array(kept, array.type)))
-
-
-def _rounded_times(array: pa.Array, digits: int) -> pa.Array | None:
-    unit = UNITS[array.type.unit]
-    if unit <= digits:
-        return None
-    step = 10 ** (unit - digits)
-    counts = array.cast(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
-    return pc.not_equal(pc.multiply(pc.divide(counts, step), step), counts)
 
 
 def missing_keys(batch: pa.RecordBatch, key: Sequence[str]) -> Faults:

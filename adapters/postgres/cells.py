@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from adapters.postgres.fitting import changed, outside, units_of
+from adapters.postgres.fitting import changed
 from adapters.postgres.types import PgColumn, is_bytes, is_list, is_text
 from pipelines.sql.literals import quoted
+from pipelines.values import shown
 
 Faults = dict[int, tuple[str, str]]
 """Per row a code and a message."""
@@ -49,28 +50,25 @@ class Fields:
 def fields(batch: pa.RecordBatch, columns: Sequence[PgColumn], names: Sequence[str]) -> Fields:
     """The named columns of a batch as the table's columns take them."""
     faults: Faults = {}
-    shown: dict[str, pa.Array] = {}
+    taken: dict[str, pa.Array] = {}
     for number, (name, column) in enumerate(zip(names, columns, strict=True)):
         array = plain(batch.column(name))
         mask = changed(array, column.pg)
         if mask is not None:
             for row in pc.indices_nonzero(mask.fill_null(False)).to_pylist():
-                words = f"column {name!r}: {_shown(array, row)} does not fit {column.declared}"
+                words = f"column {name!r}: {shown(array, row)} {_reason(array[row], column)}"
                 faults.setdefault(row, ("type", words))
             if pa.types.is_nested(array.type):  # DuckDB, which writes these, stops at times that it has not
                 places = pa.array(np.arange(len(array)), mask=pc.fill_null(mask, False).to_numpy(zero_copy_only=False))
                 array = array.take(places)
-        shown[f"c{number}"] = rendered(array, column)
-    return Fields(shown, faults)
+        taken[f"c{number}"] = rendered(array, column)
+    return Fields(taken, faults)
 
 
-def _shown(array: pa.Array, row: int) -> str:
-    kind = array.type
-    if pa.types.is_nested(kind):
-        return "an item"  # it may be one of those that Python has no value for
-    if outside(array[row : row + 1]) is not None:
-        return f"a time {array[row].value:,} {units_of(kind)} from 1970"
-    return str(array[row].cast(pa.string()).as_py())[:60]
+def _reason(value: pa.Scalar, column: PgColumn) -> str:
+    if is_text(value.type) and "\0" in value.as_py():
+        return "holds a NUL character, which no text of PostgreSQL has"
+    return f"does not fit {column.declared}"
 
 
 def plain(column: pa.Array) -> pa.Array:
@@ -96,6 +94,8 @@ def rendered(array: pa.Array, column: PgColumn) -> pa.Array:
         return array.cast(pa.float32())
     if pa.types.is_decimal(kind):
         return array.cast(pa.string())
+    if pa.types.is_timestamp(kind) and kind.tz:  # an offset of before 1900 has seconds, for which Arrow has no words
+        return array.cast(pa.timestamp(kind.unit, "UTC"))
     return array
 
 

@@ -7,11 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.postgres.types import PgType, is_list, is_text, numeric_of
+from pipelines.values import finer, outside
 
-UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-FIRST_DAY, LAST_DAY = -719_162, 11_248_737
-"""The first day of the year 1 and the last of 32767: Arrow writes no others, and some of them as quite another year."""
+YEARS = (1, 32767)
+"""Arrow writes no others, and some of them as quite another year."""
 NAME_BYTES = 63
 FINE = r"\.\d{%d}\d*[1-9]"
 """Digits behind the point beyond so many that are no zeros."""
@@ -21,7 +20,8 @@ def changed(array: pa.Array, pg: PgType) -> pa.Array | None:
     """Which values the server would change without a word; None: none."""
     if is_list(array.type) and pg.element is not None:
         return _items(array, pg.element)
-    found = [mask for mask in (_outside_of(array), _rounded(array, pg), _cut(array, pg)) if mask is not None]
+    wrong = (outside(array, *YEARS), _with_nul(array), _rounded(array, pg), _cut(array, pg))
+    found = [mask for mask in wrong if mask is not None]
     if not found:
         return None
     whole = found[0]
@@ -41,31 +41,14 @@ def _items(array: pa.Array, pg: PgType) -> pa.Array | None:
     return pa.array(rows)
 
 
-def _outside_of(array: pa.Array) -> pa.Array | None:
-    is_day = pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
-    return outside(array) if is_day else None
-
-
-def outside(array: pa.Array) -> pa.Array | None:
-    """Which dates and times Arrow cannot write; None: none."""
-    if not (pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)):
+def _with_nul(array: pa.Array) -> pa.Array | None:
+    """Which texts hold a NUL character, which no text of PostgreSQL has; None: none."""
+    if not is_text(array.type):
         return None
-    step = (
-        1
-        if array.type == pa.date32()
-        else 86_400 * 10 ** UNITS[array.type.unit if pa.types.is_timestamp(array.type) else "ms"]
-    )
-    counts = array.cast(pa.int32()).cast(pa.int64()) if step == 1 else array.cast(pa.int64())
-    low, high = max(FIRST_DAY * step, -(2**63)), min((LAST_DAY + 1) * step - 1, 2**63 - 1)
-    mask = pc.or_kleene(pc.less(counts, low), pc.greater(counts, high))
-    return mask if pc.any(mask).as_py() else None
-
-
-def units_of(kind: pa.DataType) -> str:
-    """What a date or time counts."""
-    if kind == pa.date32():
-        return "days"
-    return WORDS[kind.unit] if pa.types.is_timestamp(kind) else WORDS["ms"]
+    content = array.buffers()[2] if pa.types.is_string(array.type) else None
+    if content is not None and not (content.size and np.frombuffer(content, np.uint8).min() == 0):
+        return None  # a look at all bytes takes no time beside a search in each text
+    return pc.match_substring(array, "\0")
 
 
 def _rounded(array: pa.Array, pg: PgType) -> pa.Array | None:
@@ -75,7 +58,7 @@ def _rounded(array: pa.Array, pg: PgType) -> pa.Array | None:
     if pg.name == "numeric" and pa.types.is_integer(kind):
         return _rounded_whole(array, pg.modifier)
     if pg.name in ("time", "timestamp", "timestamptz") and (pa.types.is_timestamp(kind) or pa.types.is_time(kind)):
-        return _rounded_times(array, 6 if pg.modifier < 0 else pg.modifier)
+        return finer(array, 6 if pg.modifier < 0 else pg.modifier)
     if pg.name == "float8" and kind in (pa.int64(), pa.uint64()):
         return pc.not_equal(array.cast(pa.float64(), safe=False).cast(kind, safe=False), array)
     if pg.name == "oid" and pa.types.is_signed_integer(kind):
@@ -122,12 +105,3 @@ def _rounded_whole(array: pa.Array, modifier: int) -> pa.Array | None:
     step = pa.scalar(10 ** -found[1], pa.uint64() if pa.types.is_uint64(array.type) else pa.int64())
     wide = array.cast(step.type)
     return pc.not_equal(pc.multiply(pc.divide(wide, step), step), wide)
-
-
-def _rounded_times(array: pa.Array, digits: int) -> pa.Array | None:
-    unit = UNITS[array.type.unit]
-    if unit <= digits:
-        return None
-    step = 10 ** (unit - digits)
-    counts = array.cast(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
-    return pc.not_equal(pc.multiply(pc.divide(counts, step), step), counts)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from adapters.postgres.cells import Faults, Fields, fields
 from adapters.postgres.opening import Server, translated
 from adapters.postgres.reading import PostgresReader, target_sql
-from adapters.postgres.refusing import DROPPED, ORDER, Trial, are_many, is_refusal, message, with_nul
+from adapters.postgres.refusing import DROPPED, ORDER, Trial, are_many, is_refusal, message
 from adapters.postgres.types import PgColumn
 from pipelines.sql.literals import name_of
 from pipelines.tables.post import Work
@@ -185,24 +185,13 @@ class Loader:
         where = pa.array(np.arange(begin, end), pa.int64()) if rows is None else rows.slice(begin, end - begin)
         texts = [column.take(where) for name, column in found.columns.items() if name != ORDER]
         places = found.columns[ORDER].take(where) if self._is_staged else where
-        nul = with_nul(texts)
-        faults: Faults = {}
-        if nul is not None:
-            bad = where.filter(nul).to_pylist()
-            faults = dict.fromkeys(bad, ("refused", "a text holds a NUL character, which PostgreSQL has not"))
-            texts, places, where = (
-                [*(c.filter(pc.invert(nul)) for c in texts)],
-                *(c.filter(pc.invert(nul)) for c in (places, where)),
-            )
-        if not len(where):
-            return faults
         raw = Fields({**{f"c{number}": column for number, column in enumerate(texts)}, ORDER: places}, {})
         self._trial.keep(raw.text(None, 0, len(where)), len(texts))
         own = [ORDER] if self._is_staged else []
         low, high = places[0].as_py(), places[-1].as_py() + 1
         said = self._trial.insert(self._into, self._names, own, low, high)
         rows_of = dict(zip(places.to_pylist(), where.to_pylist(), strict=True)) if said else {}
-        return faults | {rows_of[place]: ("refused", words) for place, words in said.items()}
+        return {rows_of[place]: ("refused", words) for place, words in said.items()}
 
     def _copied(self, found: Fields, rows: pa.Int64Array | None, begin: int, end: int) -> Error | None:
         import psycopg

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from adapters.postgres.opening import Server, translated
 from pipelines.sql.literals import name_of, quoted
 
@@ -159,15 +157,3 @@ class Trial:
         """Lets the server find a staged record by its place."""
         with translated(self._server):
             self._connection.execute(f"CREATE INDEX ON {staged} ({name_of(ORDER)}); ANALYZE {staged}".encode())
-
-
-def with_nul(columns: Sequence[pa.Array]) -> pa.Array | None:
-    """Which rows hold a NUL character, which no text of PostgreSQL has; None: none."""
-    import pyarrow.compute as pc
-
-    found = None
-    for column in columns:
-        if pa.types.is_string(column.type):
-            has_nul = pc.fill_null(pc.match_substring(column, "\0"), False)
-            found = has_nul if found is None else pc.or_(found, has_nul)
-    return found if found is not None and pc.any(found).as_py() else None

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from adapters.sqlite import types
 from pipelines.tables.relation import Column
+from pipelines.values import UNITS, finer, outside, shown
 
 EXACT_TEXT = "DECIMAL_TEXT"
 """The declared type of decimals that no SQLite number holds: its affinity is TEXT, so that every digit stays."""
@@ -70,22 +71,23 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
-def stored(array: pa.Array, affinity: str) -> tuple[list[object], dict[int, str]]:
-    """A column as the values SQLite is given, and what is wrong with those that it would change."""
+def stored(array: pa.Array, column: Column) -> tuple[list[object], dict[int, str]]:
+    """An array as the values SQLite is given for a column, and what is wrong with those that it would change."""
+    affinity = types.affinity(column.declared)
     if isinstance(array.type, pa.ExtensionType):
         array = array.storage
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_decimal(array.type):
         return _stored_decimals(array, affinity)
-    array, faults = _stored(array, affinity)
+    array, faults = _stored(array, affinity, column.type)
     values = array.to_pylist()
     for row in faults:
         values[row] = None
     return values, faults
 
 
-def _stored(array: pa.Array, affinity: str) -> tuple[pa.Array, dict[int, str]]:
+def _stored(array: pa.Array, affinity: str, read_as: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
     kind = array.type
     if pa.types.is_uint64(kind):
         above = pc.greater(array, pa.scalar(2**63 - 1, pa.uint64()))
@@ -96,7 +98,7 @@ def _stored(array: pa.Array, affinity: str) -> tuple[pa.Array, dict[int, str]]:
     if pa.types.is_boolean(kind):
         return array.cast(pa.int8()), {}
     if pa.types.is_temporal(kind):
-        return _stored_times(array)
+        return _stored_times(array, read_as)
     if pa.types.is_nested(kind):
         return _stored_json(array)
     if _is_text(kind) and affinity not in ("TEXT", "BLOB"):
@@ -107,22 +109,26 @@ def _stored(array: pa.Array, affinity: str) -> tuple[pa.Array, dict[int, str]]:
 
 def _found(array: pa.Array, mask: pa.BooleanArray, words: str) -> dict[int, str]:
     rows = pc.indices_nonzero(mask.fill_null(False)).to_pylist()
-    return {row: f"{str(array[row])[:60]} {words}" for row in rows}
+    return {row: f"{shown(array, row)} {words}" for row in rows}
 
 
-def _stored_times(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
-    """ISO 8601 text; with a zone as UTC with a Z. SQLite knows the years up to 9999."""
+def _stored_times(array: pa.Array, read_as: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
+    """ISO 8601 text; with a zone as UTC with a Z. SQLite knows the years up to 9999, a column as many digits as are read."""
     faults: dict[int, str] = {}
-    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
-        if pa.types.is_date64(array.type):
-            array = array.cast(pa.date32())
-        year = pc.year(array)
-        outside = pc.or_(pc.less(year, 1), pc.greater(year, 9999))
-        if pc.any(outside).as_py():
-            faults = dict.fromkeys(pc.indices_nonzero(outside.fill_null(False)).to_pylist(), "is outside of 1 to 9999")
-            array = pc.if_else(outside, pa.scalar(None, array.type), array)
-        if pa.types.is_timestamp(array.type) and array.type.tz:
-            array = array.cast(pa.timestamp(array.type.unit, "UTC"))
+    if pa.types.is_date64(array.type):
+        array = array.cast(pa.date32())
+    if pa.types.is_timestamp(array.type) and array.type.tz:
+        array = array.cast(pa.timestamp(array.type.unit, "UTC"))
+    digits = UNITS[read_as.unit] if pa.types.is_timestamp(read_as) or pa.types.is_time(read_as) else None
+    wrong = [(outside(array), "lies outside of the years 1 to 9999 or of a day")]
+    if digits is not None:
+        wrong.append((finer(array, digits), f"has more than {digits} digits of a second, which this column keeps"))
+    for mask, words in wrong:
+        if mask is not None:
+            faults = {**_found(array, mask, words), **faults}
+            array = pc.if_else(mask, pa.scalar(None, array.type), array)
+    if digits == UNITS["us"] and getattr(array.type, "unit", "") == "ns":
+        array = array.cast(pa.time64("us") if pa.types.is_time(array.type) else pa.timestamp("us", array.type.tz))
     return array.cast(pa.string()), faults
 
 

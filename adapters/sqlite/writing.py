@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapters.sqlite import types
 from adapters.sqlite.opening import open_write, translated
 from adapters.sqlite.reading import SqliteReader
 from adapters.sqlite.values import declared_type, stored
@@ -105,7 +104,7 @@ class _Loader:
         faults: Faults = {}
         values: list[list[object]] = []
         for name, column in zip(work.written, self._columns, strict=True):
-            taken, wrong = stored(batch.column(name), types.affinity(column.declared))
+            taken, wrong = stored(batch.column(name), column)
             values.append(taken)
             faults.update({row: ("type", f"column {name!r}: {words}") for row, words in wrong.items()})
         for name in work.key if work.mode in ("upsert", "delete") else ():

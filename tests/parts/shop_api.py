@@ -61,6 +61,8 @@ class Shop:
     slow_seconds: float = 0.0
     under_way: int = 0
     most_under_way: int = 0
+    shelf: dict[str, bytes] = field(default_factory=dict)
+    """What has been put there, to the byte, by the number of its request or its key."""
     answered_by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def script(self, path: str, *faults: Fault) -> None:
@@ -238,6 +240,18 @@ def api_of(shop: Shop) -> FastAPI:  # noqa: C901 - one function a path
     @api.delete("/orders/{order_no}", status_code=204)
     def delete(order_no: str) -> None:
         shop.taken.pop(order_no, None)
+
+    @api.post("/shelf", status_code=201)
+    async def shelve(request: Request) -> None:
+        shop.shelf[str(len(shop.shelf))] = await request.body()
+
+    @api.put("/shelf/{key}")
+    async def shelve_by_key(key: str, request: Request) -> None:
+        shop.shelf[key] = await request.body()
+
+    @api.get("/shelf")
+    def shelf() -> Response:
+        return Response(b"[" + b",".join(shop.shelf.values()) + b"]", media_type="application/json")
 
     @api.post("/lists", status_code=201)
     async def whole_list(request: Request) -> Any:

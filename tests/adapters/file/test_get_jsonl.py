@@ -173,10 +173,10 @@ def test_columns_of_changing_types_are_text_unless_declared() -> None:
     assert inferred.column("value") == ["1", "2.5", "x", "true", '{"a":1}', None, None]
     assert declared.column("id") == [1, 6, 7]
     assert [bad[3] for bad in declared.malformed] == [
-        "changing_types.jsonl line 2: value: '2.5' is no BIGINT",
-        "changing_types.jsonl line 3: value: 'x' is no BIGINT",
-        "changing_types.jsonl line 4: value: 'true' is no BIGINT",
-        "changing_types.jsonl line 5: value: '{\"a\":1}' is no BIGINT",
+        "changing_types.jsonl line 2: column 'value': '2.5' is no BIGINT",
+        "changing_types.jsonl line 3: column 'value': 'x' is no BIGINT",
+        "changing_types.jsonl line 4: column 'value': 'true' is no BIGINT",
+        "changing_types.jsonl line 5: column 'value': '{\"a\":1}' is no BIGINT",
     ]
 
 
@@ -189,7 +189,9 @@ def test_numbers_are_exact_where_they_fit_and_refused_where_they_do_not() -> Non
         ((1 << 63) - 1, Decimal(123456789012345678901234567890), Decimal("0.1234567890123456789"), 0.001),
         (-1, Decimal(2), Decimal("1.5"), 0.25),
     ]
-    assert [bad[3] for bad in read.malformed] == ["big_numbers.jsonl line 2: id: '9223372036854775808' is no BIGINT"]
+    assert [bad[3] for bad in read.malformed] == [
+        "big_numbers.jsonl line 2: column 'id': '9223372036854775808' is no BIGINT"
+    ]
 
 
 def test_text_that_is_no_utf8_or_no_json_text_sets_its_line_aside() -> None:

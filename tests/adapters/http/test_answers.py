@@ -66,7 +66,7 @@ def test_types_are_inferred_and_hold_for_all_pages(desk: Desk, shop: Shop) -> No
     assert [row["id"] for row in records(chunks)] == [1] * 100 + [3]
     malformed = [chunk.malformed for chunk in chunks if chunk.malformed is not None]
     assert [(each.codes, each.ordinals) for each in malformed] == [(["type"], [100])]
-    assert malformed[0].messages[0] == f"{shop.url}/more record 1: id: 'two' is no BIGINT"
+    assert malformed[0].messages[0] == f"{shop.url}/more record 1: column 'id': 'two' is no BIGINT"
 
 
 def test_a_record_that_is_no_object_or_no_text_is_set_aside_and_the_others_come(desk: Desk, shop: Shop) -> None:

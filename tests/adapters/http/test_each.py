@@ -117,7 +117,7 @@ def test_what_cannot_be_fetched_or_read_is_rejected_and_the_others_leave(desk: D
     assert outcome.rejects is not None
     assert outcome.rejects.codes == ["refused", "type", "unavailable", "path"]
     assert "not yours" in outcome.rejects.messages[0]
-    assert 'id: "three" is no BIGINT' in outcome.rejects.messages[1].replace("'", '"')
+    assert 'column "id": "three" is no BIGINT' in outcome.rejects.messages[1].replace("'", '"')
 
 
 def test_an_api_that_is_away_ends_the_run(desk: Desk, shop: Shop) -> None:

@@ -1,0 +1,227 @@
+"""What every adapter must do with values: what its post takes its get gives back as it was, and what it can't take is rejected."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+
+from pipelines.conformance.edges import Edge, edges
+from pipelines.conformance.nodes import Reported
+from pipelines.node import Get, Outcome, Post, Want
+from pipelines.records import with_ids
+from pipelines.scope import Scope
+from pipelines.sql.sandbox import Sandbox
+from pipelines.values import shown
+
+PUBLICATION = "r1/exchange"
+KEY = "k"
+"""The column that tells records apart."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """An outside system with a place where records go in and come out again."""
+
+    scope: Scope
+    post: Callable[..., Post]
+    """A post to the place; takes further fields."""
+    get: Callable[[pa.Schema], Get]
+    """A get of the place, told the columns where it cannot know their types."""
+
+
+@dataclass
+class Exchange:
+    """What became of records that were sent and read back, by their keys."""
+
+    problems: list[str] = field(default_factory=list)
+    """What was wrong before anything was sent."""
+    rejects: dict[str, tuple[str, str]] = field(default_factory=dict)
+    malformed: list[tuple[str, str, str]] = field(default_factory=list)
+    came: pa.Table | None = None
+
+    def reason(self, key: str) -> str | None:
+        """Why a record did not come back, in words; None: it came, or is lost."""
+        if key in self.rejects:
+            return self.rejects[key][1]
+        return next((message for text, _code, message in self.malformed if key in text), None)
+
+
+def delivered(post: Post, batch: pa.RecordBatch, scope: Scope) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
+    """Sends a batch as a run does, and gives what became of its records."""
+    sandbox = Sandbox()
+    try:
+        given = with_ids(batch, pa.array(range(batch.num_rows), pa.int64())) if post.keeps_ids else batch
+        writer = post.open(given.schema, scope, sandbox)
+        outcome = writer.put(given)
+        parts = list(writer.close())
+        yield batch, outcome
+        if post.staged:
+            publication = post.publish(parts, batch.schema, scope, PUBLICATION)
+            yield from publication.settle()
+            publication.commit()
+    finally:
+        sandbox.close()
+
+
+def exchange(rig: Rig, batch: pa.RecordBatch, **config: Any) -> Exchange:
+    """Sends records, whose texts in the column `KEY` differ, and reads what is there then."""
+    found = Exchange()
+    report = Reported()
+    post = rig.post(**config)
+    post.check({"": batch.schema}, rig.scope, report)
+    found.problems += report
+    if report:
+        return found
+    for put, outcome in delivered(post, batch, rig.scope):
+        rejects = outcome.rejects
+        if rejects is not None:
+            keys = put.column(KEY).take(rejects.rows).to_pylist()
+            found.rejects.update(zip(keys, zip(rejects.codes, rejects.messages, strict=True), strict=True))
+    get = rig.get(batch.schema)
+    schema = get.check({}, rig.scope, report)["out"]
+    found.problems += report
+    if schema is None or report:
+        return found
+    read: list[pa.RecordBatch] = []
+    for split in get.plan(rig.scope, None, Want()).splits:
+        for chunk in get.read(split.payload, schema, rig.scope, Want()):
+            read.append(chunk.batch)
+            if (bad := chunk.malformed) is not None:
+                found.malformed += zip(bad.texts, bad.codes, bad.messages, strict=True)
+    get.release(rig.scope)
+    found.came = pa.Table.from_batches(read, schema)
+    return found
+
+
+def diagonal(chosen: Mapping[str, Edge]) -> tuple[pa.RecordBatch, list[tuple[str, str, str]]]:
+    """One record for each value, null elsewhere, and one of nulls; with the key, edge and name of each value."""
+    told = [(edge, name) for edge, each in chosen.items() for name in each.values]
+    keyed = [(f"key-{place:04d}", edge, name) for place, (edge, name) in enumerate(told)]
+    columns: list[pa.Array] = [pa.array([*(key for key, _, _ in keyed), "key-none"], pa.string())]
+    before = 0
+    for each in chosen.values():
+        array = each.array()
+        places = [None] * before + list(range(len(array))) + [None] * (len(keyed) + 1 - before - len(array))
+        columns.append(array.take(pa.array(places, pa.int64())))
+        before += len(array)
+    return pa.RecordBatch.from_arrays(columns, [KEY, *chosen]), keyed
+
+
+def same(found: pa.Array, sent: pa.Array) -> bool:
+    """Whether an array holds exactly what was sent, where its type may be another that says as much."""
+    if pa.types.is_dictionary(sent.type):
+        sent = sent.dictionary_decode()
+    if pa.types.is_nested(sent.type) and pa.types.is_string(found.type):
+        return [None if text is None else json.loads(text) for text in found.to_pylist()] == sent.to_pylist()
+    if pa.types.is_null(sent.type):
+        return bool(found.null_count == len(found))
+    try:
+        cast = found.cast(sent.type)
+        if pa.types.is_temporal(sent.type):
+            width = pa.int32() if sent.type.bit_width == 32 else pa.int64()
+            return bool(cast.view(width).equals(sent.view(width)))
+        return repr(cast.to_pylist()) == repr(sent.to_pylist())
+    except pa.ArrowException:
+        return False
+
+
+class ExchangeConformance:
+    """Holds a get and a post of one system together to the list of edges."""
+
+    modes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"append": {}}
+    """The ways to deliver, each with what it needs."""
+    lacks: ClassVar[Mapping[str, str]] = {}
+    """The edges whose type is refused before anything runs, each with the reason as it is told."""
+    rejects: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """The values that cannot be delivered, by their edge."""
+    texts: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """The edges whose values come back as texts of the system's own, with those texts."""
+
+    def rig(self, tmp_path: Path) -> Rig:
+        """A new place to deliver to. To be overridden."""
+        raise AssertionError("override `rig` with a place that takes records and gives them back")
+
+    @pytest.fixture
+    def _far_from_utc(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """This process in a place whose clock is changed twice a year."""
+        with monkeypatch.context() as patched:
+            patched.setenv("TZ", "Europe/Berlin")
+            time.tzset()
+            yield
+        time.tzset()
+
+    def test_a_type_that_it_lacks_is_a_problem_that_names_the_column(self, tmp_path: Path) -> None:
+        report = Reported()
+        rig = self.rig(tmp_path)
+
+        rig.post().check({"": diagonal(edges())[0].schema}, rig.scope, report)
+
+        told = {name: words for name in edges() for words in report if repr(name) in words}
+        assert len(told) == len(report), report
+        assert set(told) == set(self.lacks), report
+        assert {name for name, words in told.items() if self.lacks[name] not in words} == set(), report
+
+    @pytest.mark.usefixtures("_far_from_utc")
+    def test_values_come_back_as_they_went_or_are_rejected_by_name(self, tmp_path: Path) -> None:
+        batch, keyed = diagonal({name: edge for name, edge in edges().items() if name not in self.lacks})
+        for mode, config in self.modes.items():
+            folder = tmp_path / mode
+            folder.mkdir()
+
+            found = exchange(self.rig(folder), batch, **config)
+
+            assert found.problems == []
+            faults = self.faults(found, batch, keyed)
+            assert not faults, f"{mode}:\n" + "\n".join(faults)
+
+    def faults(self, found: Exchange, batch: pa.RecordBatch, keyed: list[tuple[str, str, str]]) -> list[str]:
+        """What is wrong with an exchange, in words."""
+        assert found.came is not None
+        came = {key: row for row, key in enumerate(found.came[KEY].to_pylist())}
+        faults = [] if "key-none" in came else ["the record of nulls did not come"]
+        faults += [f"{len(found.came) - len(came)} came twice"] if len(came) < len(found.came) else []
+        for row, (key, edge, name) in enumerate(keyed):
+            place, reason = f"{edge}: {name}", found.reason(key)
+            sent = batch.column(edge)[row : row + 1]
+            if key in came:
+                back = found.came[edge].combine_chunks()[came[key] : came[key] + 1]
+                own = self.texts.get(edge)
+                if not (same(back, sent) if own is None else back.to_pylist() == [own[name]]):
+                    faults.append(f"{place} went as {_shown(sent)} and came as {_shown(back)}")
+                if name in self.rejects.get(edge, ()):
+                    faults.append(f"{place} comes back, though it is said to be rejected")
+            elif reason is None:
+                faults.append(f"{place} is lost")
+            else:
+                if not any(f"{sign}{edge}{sign}" in reason for sign in "'\"`"):
+                    faults.append(f"{place} is rejected without its column: {reason}")
+                if not any(words[:20] in reason for words in _words(sent)):
+                    faults.append(f"{place} is rejected without its value: {reason}")
+                if name not in self.rejects.get(edge, ()):
+                    faults.append(f"{place} is rejected: {reason}")
+        return faults
+
+
+def _words(sent: pa.Array) -> list[str]:
+    """How a message may write a value."""
+    words = shown(sent, 0)
+    return [
+        words,
+        words.replace(" ", "T", 1),
+        *([] if pa.types.is_temporal(sent.type) else [json.dumps(sent[0].as_py(), default=str)]),
+    ]
+
+
+def _shown(array: pa.Array) -> str:
+    return (
+        f"{array.type} {str(array.cast(pa.string(), safe=False)[0])[:60]!r}"
+        if not pa.types.is_nested(array.type)
+        else str(array)
+    )
