@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipelines.errors import Cancelled
 from pipelines.facts import Facts, Plain
 from pipelines.node import Json
+from pipelines.pace import Clock
 from pipelines.plan import Plan, Station
 from pipelines.publishing import due
 from pipelines.remembering import Memory
@@ -93,6 +94,8 @@ class Watch:
 
     meter: Meter = field(default_factory=Meter)
     stop: Stop = field(default_factory=Stop)
+    clock: Clock | None = None
+    """What waits are counted against; None: the machine's own clock."""
     fault: BaseException | None = None
     """What ended the run: engines hand on only its text."""
     partial: list[Facts] = field(default_factory=list)

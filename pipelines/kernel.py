@@ -162,16 +162,21 @@ class Program:
         counts.batches += 1
         if self.job.gathering is not None:
             self.job.gathering.take(station.name, "in", without_ids(batch))
-        for some in _cut(batch, opened.most_rows):
+        pieces = opened.pieces(batch)
+        while True:
             self.job.watch.stop.heed()
             started = time.perf_counter()
             try:
-                outcome = opened.call(some, node, port)
+                some = next(pieces, None)  # may wait
+                outcome = None if some is None else opened.call(some, node, port)
             except Interrupted as fault:
-                self._keep(station, some, fault.outcome)
+                if some is not None:
+                    self._keep(station, some, fault.outcome)
                 raise fault.why from fault
             finally:
                 counts.seconds += time.perf_counter() - started
+            if some is None or outcome is None:
+                break
             self.apply(station, some, outcome)
         if opened.borrower is not None and opened.borrower.is_full:
             self._lend(station, opened.borrower)
@@ -307,12 +312,3 @@ class Program:
         if station.name not in self._opened:
             self._opened[station.name] = Opened(station, self.job, self._sandbox, self._tap)
         return self._opened[station.name]
-
-
-def _cut(batch: pa.RecordBatch, most_rows: int | None) -> Iterator[pa.RecordBatch]:
-    """The batch in pieces of at most so many rows."""
-    if most_rows is None or batch.num_rows <= most_rows:
-        yield batch
-        return
-    for start in range(0, batch.num_rows, most_rows):
-        yield batch.slice(start, most_rows)

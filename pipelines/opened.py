@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -11,6 +11,7 @@ from pipelines.fetch import Fetch
 from pipelines.job import Job
 from pipelines.lending import Borrower
 from pipelines.node import Outcome, Piece, Post, Step, Transform, Wide, Writer
+from pipelines.pace import Paced, RealClock
 from pipelines.plan import Station
 from pipelines.records import ROW_ID, without_ids
 from pipelines.retry import attempts
@@ -28,11 +29,12 @@ class Opened:
         self.writer: Writer | None = None
         self.intake: Intake | None = None
         self.borrower: Borrower | None = None
+        self._clock = job.watch.clock or RealClock(job.watch.stop)
         self._job = job
         self._station = station
         self._tap = tap
         config = station.spec.config
-        self.most_rows = config.most_rows if isinstance(config, (Post, Fetch)) and not job.is_dry else None
+        self._most_rows = config.most_rows if isinstance(config, (Post, Fetch)) and not job.is_dry else None
         self.meets_by_place = isinstance(config, Transform) and config.meets_by_place()
         if isinstance(config, Fetch) and job.gathering is not None and station.name in job.gathering.given:
             self.step = _Given(job.gathering.given[station.name], station.outputs["out"])
@@ -50,6 +52,18 @@ class Opened:
         else:
             raise Bug(f"node {station.name!r}: a {station.spec.type} takes no records")
         self._with_ids = self.writer is not None and isinstance(config, Post) and config.keeps_ids
+
+    def pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The batch in the pieces that are to be called with, one after the other, each when its turn has come."""
+        if isinstance(self.step, Paced) and not self._job.is_dry:
+            sizes = self.step.turns(without_ids(batch), self._clock)
+        else:
+            most_rows = self._most_rows or batch.num_rows
+            sizes = iter([most_rows] * -(-batch.num_rows // max(most_rows, 1)) or [0])
+        start = 0
+        for size in sizes:
+            yield batch if size >= batch.num_rows else batch.slice(start, size)
+            start += size
 
     def call(self, batch: pa.RecordBatch, node: str, port: str) -> Outcome:
         """The outcome of one batch that left (node, port); an unavailable target is asked again as the policy says."""

@@ -30,6 +30,8 @@ class Scope:
     run: str = ""
     uses: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Per node that stands for a flow the values of that flow's parameters."""
+    node: str = ""
+    """The node that asks, once it runs."""
     staging: Path = Path()
     """A folder of this run's own, for spilled and staged files; gone when the run has ended."""
 
@@ -49,10 +51,17 @@ class Scope:
             raise Invalid(f"connection {name!r} is of adapter {found.adapter!r}, which this node cannot use")
         return found
 
+    @property
+    def shared(self) -> Path:
+        """A folder that all runs here have in common, for what they must agree on, such as limits."""
+        return self.staging.parent.parent / "shared"
+
     def inside(self, node: str) -> Scope:
-        """What a node sees whose name may begin with that of a node which stands for a flow."""
+        """What a node sees, whose name may begin with that of a node which stands for a flow."""
         values = self.uses.get(node.rpartition("/")[0])
-        return self if values is None else replace(self, values={**self.environment.variables, **values})
+        if values is None:
+            return replace(self, node=node)
+        return replace(self, node=node, values={**self.environment.variables, **values})
 
     def at(self, staging: Path) -> Scope:
         return replace(self, staging=staging)
