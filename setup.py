@@ -46,6 +46,7 @@ setup(
         "asyncpg>=0.30",
         "confluent-kafka>=2.12",
         "duckdb>=1.5",
+        "fastavro>=1.12",
         "great-expectations>=1.9",
         "jmespath>=1.0.1",
         "pandas>=2.2",

@@ -1,4 +1,4 @@
-"""Files: CSV, JSON lines and Parquet, on local paths."""
+"""Files: CSV, JSON lines, Parquet, Avro and fixed width, on local paths."""
 
 from adapters.file.get import Get
 from adapters.file.post import Post

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from adapters.file.csv import Csv
 from adapters.file.finding import find
+from adapters.file.fixed import FixedWidth
 from adapters.file.jsonl import JsonLines
 from pipelines.errors import Invalid
 from pipelines.node import Chunk, Malformed, Want
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 PREFIX = "processflow-again-"
 PLACE = re.compile(rf"^\S*{PREFIX}\S+ line \d+: ")
-SUFFIXES = {Csv: ".csv", JsonLines: ".jsonl"}
+SUFFIXES: Mapping[type, tuple[str, str]] = {
+    Csv: (".csv", "csv"),
+    JsonLines: (".jsonl", "jsonl"),
+    FixedWidth: (".txt", "fixed"),
+}
+"""Of the formats whose records are texts: how a file's name ends, and the format's own name."""
 
 
 def parse(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
@@ -65,8 +71,8 @@ def _none(schema: pa.Schema) -> pa.RecordBatch:
 
 def _read(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
     files = find(scope.project, get.path)
-    suffix = SUFFIXES.get(type(get.reader(files)))
-    if suffix is None:
+    suffix, form = SUFFIXES.get(type(get.reader(files)), ("", ""))
+    if not form:
         raise Invalid("its records cannot be read from their text alone; let it read its source again")
     if get.filename is not None and get.filename in schema.names:
         raise Invalid(f"which file a text came from is not known any more, and {get.filename!r} would hold it")
@@ -74,7 +80,7 @@ def _read(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want:
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         path = Path(folder) / f"texts{suffix}"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        fresh = {"path": str(path), "format": suffix[1:], "encoding": "utf-8", "skip_rows": 0, "cursor": None}
+        fresh = {"path": str(path), "format": form, "encoding": "utf-8", "skip_rows": 0, "cursor": None}
         alone = get.model_copy(update={**fresh, "once": False, "split_bytes": 1 << 40})
         plan = alone.plan(scope, None, want)
         for split in plan.splits:

@@ -44,7 +44,7 @@ class Csv:
 
     def schema(self, files: Sequence[File], node: Get) -> pa.Schema:
         """Columns by the headers, their types declared or inferred from some heads; what a file lacks is null."""
-        declared = {name: _csv_type(name, text) for name, text in node.types().items()}
+        declared = {name: flat_type(name, text) for name, text in node.types().items()}
         kinds: dict[str, pa.DataType] = {}
         for number, file in enumerate(files):
             is_sampled = number % max(len(files) // SAMPLED_FILES, 1) == 0
@@ -97,14 +97,15 @@ def _block_bytes(head: Head, want: Want, dialect: Dialect) -> int:
     return min(max(size, LEAST_BLOCK_BYTES), MOST_BLOCK_BYTES)
 
 
-def _csv_type(name: str, text: str) -> pa.DataType:
+def flat_type(name: str, text: str, format_name: str = "CSV") -> pa.DataType:
+    """A declared type. `Invalid` where it is none, or values of it have no text."""
     try:
         kind = arrow_type(text)
     except Invalid as fault:
         raise Invalid(Problem("", 0, 0, f"column {name!r}: {fault}", at=("columns", name))) from fault
     if pa.types.is_nested(kind) or pa.types.is_interval(kind) or pa.types.is_dictionary(kind):
         fix = "read it as VARCHAR and convert it in a map"
-        raise Invalid(Problem("", 0, 0, f"column {name!r}: CSV has no {text}", fix, ("columns", name)))
+        raise Invalid(Problem("", 0, 0, f"column {name!r}: {format_name} has no {text}", fix, ("columns", name)))
     return kind
 
 

@@ -21,6 +21,7 @@ FORMATS = {
     ".json": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".avro": "avro",
 }
 """Formats by suffix, that of a compression left out."""
 SHOWN_NAMES = 8

@@ -1,8 +1,7 @@
-"""Reads files: CSV, JSON lines, Parquet; one, a folder of them, or those that a pattern matches."""
+"""Reads files: CSV, JSON lines, Parquet, Avro, fixed width; one, a folder of them, or those that a pattern matches."""
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,10 +11,14 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from adapters.file import seen
+from adapters.file.avro import Avro
 from adapters.file.csv import Csv
+from adapters.file.encodings import Encoding
 from adapters.file.finding import FORMATS, find, suffix_of, watch
+from adapters.file.fixed import FixedWidth
 from adapters.file.format import File, Format
 from adapters.file.jsonl import JsonLines
+from adapters.file.layout import Layout
 from adapters.file.parquet import Parquet
 from adapters.file.ranges import RANGE_BYTES
 from adapters.file.sieve import Sieve, cursor_value, packed_schema, united, unpacked_schema
@@ -30,15 +33,13 @@ from pipelines.tables import positions
 from pipelines.tables.relation import Names, as_list, is_number, suggestion
 
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
-READERS: dict[str, Format] = {"csv": Csv(), "jsonl": JsonLines(), "parquet": Parquet()}
-
-
-def _encoding(name: str) -> str:
-    try:
-        " ".encode(codecs.lookup(name).name)  # what is no encoding of text, such as hex, refuses
-    except LookupError as fault:
-        raise ValueError(f"{name!r} is no encoding of text; such as utf-8, latin-1, cp1252, utf-16") from fault
-    return name
+READERS: dict[str, Format] = {
+    "csv": Csv(),
+    "jsonl": JsonLines(),
+    "parquet": Parquet(),
+    "avro": Avro(),
+    "fixed": FixedWidth(),
+}
 
 
 def _one_mark(text: str) -> str:
@@ -48,14 +49,13 @@ def _one_mark(text: str) -> str:
 
 
 Mark = Annotated[str, AfterValidator(_one_mark)]
-Encoding = Annotated[str, AfterValidator(_encoding)]
 
 
 class Get(node.Get):
-    """Reads files: CSV, JSON lines or Parquet; one, a folder of them, or those that a pattern matches.
+    """Reads files: CSV, JSON lines, Parquet, Avro or fixed width; one, a folder of them, or those that a pattern matches.
 
-    Text is cut into byte ranges that are read side by side, Parquet into row groups; `.gz`, `.zst` and `.bz2` files are
-    read as a whole. A record that cannot be read, or has a value that does not fit its column, is set aside with its
+    Text is cut into byte ranges that are read side by side, Parquet into row groups, Avro into blocks; `.gz`, `.zst` and
+    `.bz2` files are read as a whole. A record that cannot be read, or has a value that does not fit its column, is set aside with its
     text, its line and the reason. A file that changes while it is read stops the run.
     """
 
@@ -64,9 +64,9 @@ class Get(node.Get):
     path: str = Field(examples=["in/orders.csv", "in/", "in/orders-*.jsonl"])
     """A file, a folder (all its files and those below, but for names that begin with `.` or `_`) or a pattern with `*`,
     `?`, `**`; from the project folder. Taken as it is written: `$name` means nothing here."""
-    format: Literal["csv", "jsonl", "parquet"] | None = None
+    format: Literal["csv", "jsonl", "parquet", "avro", "fixed"] | None = None
     """What the files are; without it their suffix tells: `.csv`, `.tsv`, `.txt`; `.jsonl`, `.ndjson`, `.json`;
-    `.parquet`, `.pq`."""
+    `.parquet`, `.pq`; `.avro`. `fixed` (records of fixed width) is always told."""
     columns: Names | dict[str, str] | None = Field(default=None, examples=[["id", "name"], {"id": "BIGINT"}])
     """Which columns to read: names, or names to DuckDB types to read them as. Without it all. Types that are not given
     are inferred from the heads of the files, the same for all files of a run; in CSV without a header the names are
@@ -90,15 +90,17 @@ class Get(node.Get):
     """CSV: what encloses fields; empty: quotes mean nothing, as in files with stray ones."""
     escape: Mark = ""
     """CSV: what makes the next character a plain one, such as a backslash. A doubled quote is one quote in any case."""
+    layout: Layout | None = Field(default=None, examples=[{"order_id": {"width": 8, "pad": "0"}, "name": 20}])
+    """Fixed width: the columns, each with its width in characters, or with where it stands and how."""
     null_values: list[str] = Field(default=[""])
-    """CSV: fields that stand for null where they are not in quotes; in columns other than text also in quotes."""
+    """CSV, fixed width: fields that stand for null where they are not in quotes; in columns other than text also in quotes."""
     decimal_separator: Literal[".", ","] = "."
-    """CSV: what stands before the decimals of a number."""
+    """CSV, fixed width: what stands before the decimals of a number."""
     encoding: Encoding = "utf-8"
-    """CSV and JSON lines: how characters are written: `utf-8`, `latin-1`, `cp1252`, `utf-16` and what else Python knows.
+    """Text: how characters are written: `utf-8`, `latin-1`, `cp1252`, `utf-16` and what else Python knows.
     A byte-order mark is skipped."""
     skip_rows: int = Field(default=0, ge=0)
-    """CSV: how many lines to leave out at the beginning of each file, before the header."""
+    """CSV, fixed width: how many lines to leave out at the beginning of each file, before the header."""
     split_bytes: int = Field(default=RANGE_BYTES, ge=1)
     """About how many bytes of a text file are read as one piece by one worker."""
 
@@ -118,6 +120,22 @@ class Get(node.Get):
             },
             gives={"out": [{"id": 2, "total": "12.25"}, {"id": 3, "total": None}]},
         ),
+        Example(
+            says="Columns of fixed width stand where `layout` says.",
+            config={
+                "path": "orders.txt",
+                "format": "fixed",
+                "layout": {"order_id": {"width": 6, "pad": "0"}, "name": 8, "total": 8},
+                "columns": {"order_id": "BIGINT", "name": "VARCHAR", "total": "DECIMAL(9,2)"},
+            },
+            files={"orders.txt": "000001Anna        9.50\n000002Bob        12.00\n"},
+            gives={
+                "out": [
+                    {"order_id": 1, "name": "Anna", "total": "9.50"},
+                    {"order_id": 2, "name": "Bob", "total": "12.00"},
+                ]
+            },
+        ),
     )
 
     def types(self) -> dict[str, str]:
@@ -131,7 +149,7 @@ class Get(node.Get):
         found = {FORMATS.get(suffix_of(file.path)): file for file in files}
         if None in found:
             what = f"{found[None].name}: its suffix tells no format"
-            raise Invalid(Problem("", 0, 0, what, "set `format` to csv, jsonl or parquet", ("format",)))
+            raise Invalid(Problem("", 0, 0, what, f"set `format` to one of {', '.join(READERS)}", ("format",)))
         if len(found) > 1:
             names = " and ".join(sorted(file.name for file in found.values()))
             what = f"{names} are of different formats"

@@ -88,7 +88,7 @@ class JsonLines:
                 start, stop = (record_start(file, place, begin, LINES) for place in (start, stop))
                 reader.seek(start)
                 places = Places(file)
-            size = _block_bytes(_sample(file, node, 1 << 16), want)
+            size = block_bytes(_sample(file, node, 1 << 16), want)
             parts = Blocks(reader, start, stop, size, LINES, file.name)
             with borrowed(Scope(project=file.path.parent)) as sandbox:
                 parser = Parser(encoding, Careful(schema, sandbox), places)
@@ -137,7 +137,7 @@ def _sample(file: File, node: Get, size: int) -> memoryview:
     return to_utf8(memoryview(held)[: end or len(held)], encoding)
 
 
-def _block_bytes(sample: memoryview, want: Want) -> int:
+def block_bytes(sample: memoryview, want: Want) -> int:
     """About as many bytes as a batch's records have."""
     records = max(bytes(sample).count(b"\n"), 1)
     rows = want.batch_rows if want.rows is None else min(want.rows, want.batch_rows)
@@ -165,7 +165,7 @@ class Parser:
             return Piece(self._careful.nothing(), (Fault(0, text, "json", f"{place}: {block.fault}"),))
         data = to_utf8(block.data, self._encoding)
         spans = Spans.of(array(data), LINES)
-        texts = _texts(data, spans)
+        texts = line_texts(data, spans)
         records = self._careful.strict(texts)
         if records is not None:
             return Piece(records)
@@ -181,7 +181,7 @@ class Parser:
         return Piece(batch, faults)
 
 
-def _texts(data: memoryview, spans: Spans) -> pa.BinaryArray:
+def line_texts(data: memoryview, spans: Spans) -> pa.BinaryArray:
     """The lines as an array over the block's bytes; a blank line is white space at the end of the one before."""
     bounds = np.append(spans.starts, spans.stops[-1:]).astype(np.int32)
     if len(bounds) < 2:

@@ -18,7 +18,7 @@ from adapters.file.writers_text import LINE, Jsonl
 from pipelines.errors import Invalid
 from pipelines.node import Part
 
-DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".avro")
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ class Form(Protocol):
     def unfit(self, batch: pa.RecordBatch) -> list[Unfit]:
         """Which records hold a value that this format can't."""
 
-    def unsupported(self, kind: pa.DataType) -> str:
-        """Why no value of this type goes into this format, with what to do; empty: they go."""
+    def unsupported(self, column: pa.Field) -> str:
+        """Why no value of this column goes into this format, with what to do; empty: they go."""
 
 
 @dataclass(frozen=True)

@@ -130,12 +130,12 @@ class ParquetForm:
     def unfit(self, batch: pa.RecordBatch) -> list[Unfit]:
         return []
 
-    def unsupported(self, kind: pa.DataType) -> str:
+    def unsupported(self, column: pa.Field) -> str:
         """Asks the writer itself, with a file of no records."""
         try:
-            pq.write_table(pa.schema([pa.field("column", kind)]).empty_table(), io.BytesIO())
+            pq.write_table(pa.schema([column]).empty_table(), io.BytesIO())
         except (pa.ArrowException, NotImplementedError):
-            return f"Parquet has no type for {kind}; cast it with a map"
+            return f"Parquet has no type for {column.type}; cast it with a map"
         return ""
 
 

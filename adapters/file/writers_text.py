@@ -38,10 +38,16 @@ class TextPart:
     held_bytes = 0
 
     def __init__(
-        self, path: Path, compression: str | None, render: Callable[[pa.RecordBatch], pa.StringArray], head: bytes = b""
+        self,
+        path: Path,
+        compression: str | None,
+        render: Callable[[pa.RecordBatch], pa.StringArray],
+        head: bytes = b"",
+        encoding: str = "utf-8",
     ) -> None:
         self.rows = 0
         self._render = render
+        self._encoding = encoding
         self._file = path.open("wb")
         self._file.write(compressed(head, compression))
         self._out = _packer(self._file, compression)
@@ -49,8 +55,11 @@ class TextPart:
     def write(self, batch: pa.RecordBatch) -> None:
         for piece in _bounded(batch):
             written = self._render(piece)
-            self._out.write(_content(written))
+            self._out.write(self._encoded(_content(written)))
             self.rows += len(written)
+
+    def _encoded(self, content: pa.Buffer) -> pa.Buffer | bytes:
+        return content if self._encoding == "utf-8" else content.to_pybytes().decode().encode(self._encoding)
 
     def close(self) -> int:
         try:
@@ -92,14 +101,14 @@ class Csv:
         """The header's columns; without a header their number is all there is to know, so they are not told."""
         if not self.header or not path.exists() or not path.stat().st_size:
             return None
-        with _Said(path), _uncompressed(path, self.compression) as source, self._open(source, None) as reader:
+        with _Said(path), uncompressed(path, self.compression) as source, self._open(source, None) as reader:
             return dict.fromkeys(reader.schema.names)
 
     def batches(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Fields as text: null where nothing stands between the delimiters."""
         with _Said(path):
             names = list(self.columns(path) or schema.names)
-            with _uncompressed(path, self.compression) as source, self._open(source, names) as reader:
+            with uncompressed(path, self.compression) as source, self._open(source, names) as reader:
                 yield from reader
 
     def unfit(self, batch: pa.RecordBatch) -> list[Unfit]:
@@ -109,8 +118,8 @@ class Csv:
             found.append(Unfit(batch.column(0).is_null(), "empty_line", message))
         return found
 
-    def unsupported(self, kind: pa.DataType) -> str:
-        return unsupported(kind)
+    def unsupported(self, column: pa.Field) -> str:
+        return unsupported(column.type)
 
     def render(self, batch: pa.RecordBatch) -> pa.StringArray:
         """A line each, with its line feed."""
@@ -182,7 +191,7 @@ class Jsonl:
 
     def batches(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Lines as they are; blank ones are left out."""
-        with _Said(path), _uncompressed(path, self.compression) as source:
+        with _Said(path), uncompressed(path, self.compression) as source:
             rest = b""
             while block := source.read(BLOCK_BYTES):
                 whole, newline, rest = (rest + block).rpartition(b"\n")
@@ -194,8 +203,8 @@ class Jsonl:
     def unfit(self, batch: pa.RecordBatch) -> list[Unfit]:
         return _unfit(batch, as_json=True)
 
-    def unsupported(self, kind: pa.DataType) -> str:
-        return unsupported(kind)
+    def unsupported(self, column: pa.Field) -> str:
+        return unsupported(column.type)
 
     def render(self, batch: pa.RecordBatch) -> pa.StringArray:
         """A line each, with its line feed."""
@@ -254,13 +263,13 @@ def _ends_in_newline(path: Path, compression: str | None) -> bool:
         return last == b"\n"
     if not path.stat().st_size:
         return True
-    with _Said(path), _uncompressed(path, compression) as source:
+    with _Said(path), uncompressed(path, compression) as source:
         while block := source.read(BLOCK_BYTES):
             last = block[-1:]
     return last == b"\n"
 
 
-def _uncompressed(path: Path, compression: str | None) -> pa.NativeFile:
+def uncompressed(path: Path, compression: str | None) -> pa.NativeFile:
     return pa.input_stream(str(path), compression=compression)
 
 

@@ -23,6 +23,7 @@ from pipelines.conformance.nodes import NodeConformance
 from pipelines.environment import Connection, Environment
 from pipelines.node import Example, Node
 from pipelines.scope import Scope
+from tests.adapters.file.post_room import read_back
 from tests.adapters.kafka_room import Room as Topics
 from tests.adapters.kafka_room import messages
 from tests.parts import kafka as kafka_parts
@@ -246,6 +247,10 @@ class TestFilePost(PostConformance):
             return fetched(f"SELECT * FROM read_csv('{path}')")
         if path.suffix == ".jsonl" and path.exists():
             return [json.loads(line) for line in path.read_text().splitlines()]
+        if path.suffix == ".txt" and path.exists():
+            return read_back(
+                scope.project, **{name: example.config[name] for name in ("path", "format", "layout")}
+            ).to_pylist()
         written = sorted(path.parent.rglob("*.parquet"))
         return [row for each in written for row in fetched(f"FROM read_parquet('{each}', hive_partitioning = true)")]
 
