@@ -196,6 +196,23 @@ class Admin:
         return found
 
 
+def passing() -> frozenset[int]:
+    """Errors of brokers that are about to begin, or to hand over to another."""
+    from confluent_kafka import KafkaError
+
+    return frozenset(
+        {
+            KafkaError.NOT_COORDINATOR,
+            KafkaError.COORDINATOR_NOT_AVAILABLE,
+            KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+            KafkaError.NOT_CONTROLLER,
+            KafkaError.LEADER_NOT_AVAILABLE,
+            KafkaError.CONCURRENT_TRANSACTIONS,
+            KafkaError.REQUEST_TIMED_OUT,
+        }
+    )
+
+
 def meant(error: KafkaError, connection: Connection, faults: Faults | None = None) -> FlowError:
     """What an error means to the reader: `Invalid` where waiting is of no use, else `Unavailable`."""
     from confluent_kafka import KafkaError
@@ -217,6 +234,6 @@ def meant(error: KafkaError, connection: Connection, faults: Faults | None = Non
         return Invalid(f"{place}: {rights[code]}")
     if code in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN) and faults is not None:
         return faults.away()
-    if code < 0 or error.retriable():
+    if code < 0 or error.retriable() or code in passing():
         return Unavailable(f"{place}: {_plain(error)}")
     return Invalid(f"{place}: {_plain(error)}")

@@ -6,11 +6,12 @@ transaction's name: whoever comes later reads there what was committed last.
 
 from __future__ import annotations
 
+import time
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from adapters.kafka.client import QUIET, Admin, Faults, making, meant, settings
+from adapters.kafka.client import LISTEN_SECONDS, QUIET, Admin, Faults, making, meant, passing, settings
 from adapters.kafka.connection import Connection
 from adapters.kafka.topics import Limits
 from pipelines.errors import FlowError, Invalid, Unavailable
@@ -165,16 +166,22 @@ def last_token(post: Post, scope: Scope, token: str) -> str:
     }
     with making(connection):
         consumer = Consumer({**settings(connection, scope, faults), **own}, logger=QUIET)
+    until = time.monotonic() + connection.timeout_seconds
     try:
-        found = consumer.committed([mark(post, "")], timeout=connection.timeout_seconds)[0]
-    except KafkaException as fault:
-        consumer.poll(0)
-        raise meant(fault.args[0], connection, faults) from None
+        while True:
+            try:
+                found = consumer.committed([mark(post, "")], timeout=connection.timeout_seconds)[0]
+            except KafkaException as fault:
+                error = fault.args[0]
+            else:
+                error = found.error
+            if error is None:
+                return str(found.metadata or "")
+            consumer.poll(LISTEN_SECONDS)
+            if error.code() not in passing() or time.monotonic() > until:
+                raise meant(error, connection, faults)
     finally:
         consumer.close()
-    if found.error is not None:
-        raise meant(found.error, connection, faults)
-    return str(found.metadata or "")
 
 
 def swept(post: Post, scope: Scope, token: str) -> None:

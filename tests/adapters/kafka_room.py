@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import Consumer, Producer, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from adapters.kafka import Connection, Get, Post
@@ -65,7 +66,18 @@ def made(broker: Broker, partitions: int = 1, name: str | None = None, **config:
     topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): value for key, value in config.items()})
     admin = AdminClient(broker.client())  # what is asked ends with it
     admin.create_topics([topic], operation_timeout=WAIT_SECONDS)[name].result()
+    until = time.monotonic() + WAIT_SECONDS
+    while not _is_known(admin, name):  # the controller has it, the broker hears of it
+        assert time.monotonic() < until
     return name
+
+
+def _is_known(admin: AdminClient, name: str) -> bool:
+    try:
+        admin.describe_topics(TopicCollection([name]))[name].result()
+    except KafkaException:
+        return False
+    return True
 
 
 def deleted(broker: Broker, name: str) -> None:
@@ -194,7 +206,8 @@ class Room:
         """Delivers records; what became of each batch."""
         post = self.post(topic, **config)
         batch = rows if isinstance(rows, pa.RecordBatch) else pa.RecordBatch.from_pylist(list(rows))
-        assert not self.problems(post, batch.schema)
+        problems = self.problems(post, batch.schema)
+        assert not problems, problems
         given = with_ids(batch, pa.array(range(batch.num_rows), pa.int64()))
         with borrowed(self.scope) as sandbox:
             writer = post.open(given.schema, self.scope, sandbox)
