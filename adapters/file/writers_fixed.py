@@ -20,7 +20,7 @@ from adapters.file.layout import Span
 from adapters.file.lines import Places, Spans
 from adapters.file.quotes import LINES, array
 from adapters.file.source import to_utf8
-from adapters.file.text import nested, text, unfit, unsupported
+from adapters.file.text import nested, text, unfit, unsupported, without_text
 from adapters.file.writers import PartFile, Unfit
 from adapters.file.writers_text import BLOCK_BYTES, LINE, TextPart, join_text, uncompressed
 from pipelines.errors import Invalid
@@ -85,35 +85,31 @@ class FixedForm:
             column = batch.column(span.name)
             mask = unfit(column, as_json=False)
             if mask is not None:
-                found.append((mask, "no_text", f"column {span.name!r} holds a time outside years 1 to 9999"))
-            found += self._unfit_texts(span, column)
-        return [each for each in found if pc.any(each[0]).as_py()]
+                found.append(Unfit(mask, "no_text", without_text(column.type), column, span.name))
+            for wrong, code, words in self._unfit_texts(span, column):
+                if pc.any(wrong).as_py():
+                    found.append(Unfit(wrong, code, words, column, span.name))
+        return found
 
-    def _unfit_texts(self, span: Span, column: pa.Array) -> Iterator[Unfit]:
+    def _unfit_texts(self, span: Span, column: pa.Array) -> Iterator[tuple[pa.BooleanArray, str, str]]:
+        """Where a value's text does not fit, with a code and what is wrong with it."""
         values = text(column)
-        where = f"column {span.name!r}"
-        wide = f"{where} is longer than the {span.width} characters that `layout` gives it; shorten it with a map"
+        wide = f"is longer than the {span.width} characters that `layout` gives it; shorten it with a map"
         yield _true(pc.greater(pc.utf8_length(values), span.width)), "too_long", wide
         if len(self.null) > span.width:
-            yield (
-                column.is_null(),
-                "too_long",
-                f"{where} is null, and `null` is longer than its width; give a shorter one",
-            )
-        same = f"{where} is {self.null!r}, which stands for null; make it null with a map, or set `null`"
+            yield column.is_null(), "too_long", f"is written as {self.null!r}, which is wider than it; set `null`"
+        same = "is what stands for null; make it null with a map, or set `null`"
         yield _true(pc.equal(values, self.null)), "null_text", same
         is_text = pa.types.is_string(column.type)
         if is_text or span.pad not in "0 ":
             sign = re.escape(span.pad)
             ends = (f"^{sign}" if span.is_right(column.type) else f"{sign}$") if is_text else f"^{sign}|{sign}$"
-            lost = (
-                f"{where} has {span.pad!r} where its width is filled with that, so it would be lost; trim it with a map"
-            )
+            lost = f"has {span.pad!r} where its width is filled with that, so it would be lost; trim it with a map"
             yield _true(pc.match_substring_regex(values, ends)), "padding", lost
         if is_text:
-            lines = f"{where} holds a line's end, which ends a record; replace it with a map"
+            lines = "holds a line's end, which ends a record; replace it with a map"
             yield _true(pc.match_substring_regex(values, r"[\r\n]")), "line_end", lines
-            foreign = f"{where} has a character that {self.encoding} has not; replace it with a map, or set `encoding`"
+            foreign = f"has a character that {self.encoding} has not; replace it with a map, or set `encoding`"
             yield self._foreign(values), "encoding", foreign
 
     def _foreign(self, values: pa.StringArray) -> pa.BooleanArray:

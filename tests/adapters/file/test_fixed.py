@@ -229,7 +229,7 @@ def test_a_number_that_is_too_wide_is_rejected_and_zeros_stand_behind_the_sign(t
     assert (tmp_path / "o.txt").read_text() == "-007\n0000\n    \n"
     assert found.rejects is not None
     assert found.rejects.messages == [
-        "column 'n' is longer than the 4 characters that `layout` gives it; shorten it with a map"
+        "column 'n': 12345 is longer than the 4 characters that `layout` gives it; shorten it with a map"
     ]
 
 
