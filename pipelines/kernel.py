@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ from pipelines.remembering import KeyWriter
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
 from pipelines.tap import Tap
-from pipelines.wide import open_bench, work
+from pipelines.wide import Leaving, open_bench, work
 from pipelines.wire import SpillWriter, read_spill
 
 Forward = Callable[[str, str, pa.RecordBatch], None]
@@ -95,18 +95,19 @@ class Program:
         made: list[pa.Array] = []
         self._let_leave(station, made, *borrower.work(self._descent(station, made)))
 
-    def _let_leave(self, station: Station, made: list[pa.Array], taken: int, batches: Iterator[pa.RecordBatch]) -> None:
+    def _let_leave(self, station: Station, made: list[pa.Array], taken: int, batches: Leaving) -> None:
         counts, left, started = self.facts.ledger.of(station.name), 0, time.perf_counter()
         keys = self._key_writer(station)
-        for batch in batches:
-            made.append(ids_of(batch))
-            if keys is not None:
-                keys.put(batch)
-            counts.seconds += time.perf_counter() - started
-            left += batch.num_rows
-            self.emit(station, "out", batch)
-            self.job.watch.stop.heed()
-            started = time.perf_counter()
+        with closing(batches):
+            for batch in batches:
+                made.append(ids_of(batch))
+                if keys is not None:
+                    keys.put(batch)
+                counts.seconds += time.perf_counter() - started
+                left += batch.num_rows
+                self.emit(station, "out", batch)
+                self.job.watch.stop.heed()
+                started = time.perf_counter()
         self._count(station, taken, left)
 
     def _count(self, station: Station, taken: int, left: int) -> None:

@@ -25,7 +25,7 @@ from pipelines.plan import Station
 from pipelines.records import ROW_ID
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
-from pipelines.wide import HELD_BATCHES, HELD_BYTES, heeded, open_bench, relation_of, with_row_id
+from pipelines.wide import HELD_BATCHES, HELD_BYTES, Leaving, heeded, open_bench, relation_of, with_row_id
 
 LENT_BYTES = 64 << 20
 """An input is lent up to this size on disk, and up to a share of the environment's memory."""
@@ -99,7 +99,7 @@ class Borrower:
         """Whether what is held is enough to be worked: the lent input is hashed anew for each piece of work."""
         return self._held_rows >= self._most_rows or self._held_bytes >= self._most_bytes
 
-    def work(self, then: Callable[[Workbench], None] | None = None) -> tuple[int, Iterator[pa.RecordBatch]]:
+    def work(self, then: Callable[[Workbench], None] | None = None) -> tuple[int, Leaving]:
         """How many records are held, and what leaves the node for them, with row ids; take all of it before the next."""
         taken, rows = self._held_rows, {self._station.borrows or "": self._lent_rows}
         for name, schema in self._schemas.items():
@@ -108,9 +108,11 @@ class Borrower:
                 self._bench.lend(relation_of(name), pa.Table.from_batches(self._held.get(name, []), schema))
         refuse_explosion(self._bench, self._station, self._job, rows)
         self._held, self._held_rows, self._held_bytes = {}, 0, 0
-        return taken, self._given(then) if taken else iter(())
+        return taken, self._given(then, taken)
 
-    def _given(self, then: Callable[[Workbench], None] | None) -> Iterator[pa.RecordBatch]:
+    def _given(self, then: Callable[[Workbench], None] | None, taken: int) -> Leaving:
+        if not taken:
+            return
         for batch in heeded(self._bench, self._query, self._job, then):
             yield align(batch, self._gives)
         self._bench.clear()  # what is kept stays

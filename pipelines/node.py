@@ -156,6 +156,15 @@ class Wide(Node):
         A relation is called as its input, `input` where that has no name, and has its columns and `ROW_ID`.
         """
 
+    def ordered_by(self) -> tuple[str, ...]:
+        """The columns by which its records leave in order, as the SELECT says too: `-` before a name is from the largest down,
+        nulls are last, equal records by their row ids. It then is worked by ranges of them. (): by the SELECT."""
+        return ()
+
+    def most_kept(self) -> int | None:
+        """How many leave of those that are in order; None: all."""
+        return None
+
     def paired_by(self) -> Mapping[str, str] | None:
         """Columns of `left` to columns of `right`: each pair of records in which they are equal becomes a record. None: no
         pairs are made."""

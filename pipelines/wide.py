@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +18,24 @@ from pipelines.exploding import refuse_explosion
 from pipelines.facts import Plain
 from pipelines.job import Job
 from pipelines.node import Wide
+from pipelines.order import Order
 from pipelines.plan import Station
+from pipelines.ranges import in_order
 from pipelines.records import ROW_ID
 from pipelines.remembering import CAME, keep_unseen
 from pipelines.sql.carried import plain_schema
 from pipelines.sql.literals import name_of
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
-from pipelines.wire import SpillWriter
+from pipelines.wire import SpillWriter, read_spill
 
 PARTITIONS = 16
 HELD_BYTES, HELD_BATCHES = 16 << 20, 4
 """What a worker holds per input before it spills: so many bytes, or full batches."""
 SPLIT_BYTES, SPLIT_BATCHES = 64 << 20, 16
 """Partitions that are smaller together share a split."""
+Leaving = Generator[pa.RecordBatch, None, None]
+"""What leaves a wide node, with row ids; closed, it lets go of what works at it."""
 RELATION = "input"
 """What the relation of an input without a name is called."""
 
@@ -77,6 +83,10 @@ class _Port:
             if by
             else None
         )
+        self._order = Order(config.ordered_by(), self._schema, sandbox) if config.ordered_by() else None
+        most = config.most_kept()
+        self._most_kept = None if most is None else max(most, 1)  # a file tells of what came
+        self._gone: Counter[int] = Counter()
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = self._held_rows = 0
         self._spills: dict[int, SpillWriter] = {}
@@ -99,6 +109,7 @@ class _Port:
                 "partition": partition,
                 "path": str(spill.path),
                 "rows": spill.rows,
+                "came": spill.rows + self._gone[partition],
                 "bytes": spill.path.stat().st_size,
             }
 
@@ -111,6 +122,10 @@ class _Port:
             self._writer(partition).write(rows)
 
     def _parts(self, batch: pa.RecordBatch) -> Iterable[tuple[int, pa.RecordBatch]]:
+        if self._order is not None:
+            first = self._order.places(batch).slice(0, self._most_kept)
+            self._gone[0] += batch.num_rows - len(first)
+            return [(0, batch.take(first))]
         if self._numbers is None:
             return [(0, batch)]
         numbers = self._numbers(batch.drop_columns([ROW_ID])).column(0).to_numpy(zero_copy_only=False)
@@ -143,7 +158,8 @@ def wide_splits(spills: Iterable[Plain], job: Job, phase: int) -> Iterator[Plain
                 paths: dict[str, list[str]] = {}
                 for spill in parts:
                     paths.setdefault(spill["input"], []).append(spill["path"])
-                yield {"kind": "wide", "node": name, "paths": paths, "weight": weight}
+                came = sum(spill["came"] for spill in parts)
+                yield {"kind": "wide", "node": name, "paths": paths, "came": came, "weight": weight}
 
 
 def _together(partitions: Mapping[int, list[Plain]], most_rows: int) -> Iterator[list[Plain]]:
@@ -172,13 +188,18 @@ def work(
     sandbox: Sandbox,
     bench: Workbench,
     then: Callable[[Workbench], None] | None = None,
-) -> tuple[int, Iterator[pa.RecordBatch]]:
+) -> tuple[int, Leaving]:
     """How many records a split holds, and what leaves the node for them, with row ids; take all of it before the next.
 
     `then` is called at the end."""
     config = station.spec.config
     if not isinstance(config, Wide):
         raise Bug(f"node {station.name!r} is not wide")
+    if by := config.ordered_by():
+        runs = [
+            batch for paths in split["paths"].values() for path in sorted(paths) for batch in read_spill(Path(path))
+        ]
+        return split["came"], _in_order(job, station, runs, by, config.most_kept())
     memory, key = job.memories.get(station.name), config.remembered_key()
     rows = {
         name: bench.relation(
@@ -192,7 +213,16 @@ def work(
     if memory is not None:
         keep_unseen(bench, RELATION, key, memory, sandbox)
     query = config.query(station.named_inputs, job.scope.inside(station.name), sandbox)
-    return sum(rows.values()), _given(bench, query, job, station, config, then)
+    return split["came"], _given(bench, query, job, station, config, then)
+
+
+def _in_order(
+    job: Job, station: Station, runs: Sequence[pa.RecordBatch], by: tuple[str, ...], limit: int | None
+) -> Leaving:
+    schema = station.outputs["out"].append(pa.field(ROW_ID, pa.int64(), nullable=False))
+    with closing(in_order(job, runs, by, limit)) as batches:
+        for batch in batches:
+            yield align(batch, schema)
 
 
 def _given(
@@ -202,7 +232,7 @@ def _given(
     station: Station,
     config: Wide,
     then: Callable[[Workbench], None] | None,
-) -> Iterator[pa.RecordBatch]:
+) -> Leaving:
     schema = station.outputs["out"].append(pa.field(ROW_ID, pa.int64(), nullable=False))
     for batch in heeded(bench, query, job, then, keeps_order=config.keeps_order):
         yield align(batch, schema)

@@ -47,6 +47,12 @@ class Sort(Wide):
     def partition_by(self, name: str, schemas: Mapping[str, pa.Schema]) -> tuple[str, ...] | None:
         return None
 
+    def ordered_by(self) -> tuple[str, ...]:
+        return tuple(self.by)
+
+    def most_kept(self) -> int | None:
+        return self.limit
+
     def query(self, schemas: Mapping[str, pa.Schema], scope: Scope, sandbox: Sandbox) -> str:
         limit = "" if self.limit is None else f" LIMIT {self.limit}"
         return f"SELECT * FROM {RELATION} ORDER BY {order_of([*self.by, ROW_ID])}{limit}"

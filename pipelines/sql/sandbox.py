@@ -47,7 +47,7 @@ class Sandbox:
         self.limit_bytes = limit_bytes
         self._is_careful = careful
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._prepared: OrderedDict[tuple[str, pa.Schema], Prepared] = OrderedDict()
+        self._prepared: OrderedDict[tuple[str, pa.Schema, str], Prepared] = OrderedDict()
         self._beside: Sandbox | None = None
         self._count = 0
         self.remembered: dict[object, object] = {}
@@ -82,13 +82,16 @@ class Sandbox:
             self._beside = Sandbox(self.limit_bytes, careful=True)
         return self._beside
 
-    def prepare(self, items: str, schema: pa.Schema) -> Prepared:
-        """`SELECT items` over batches of `schema`, planned once. DuckDB's errors are the caller's to explain."""
-        key = (items, schema)
+    def prepare(self, items: str, schema: pa.Schema, then: str = "") -> Prepared:
+        """`SELECT items` over batches of `schema`, planned once. DuckDB's errors are the caller's to explain.
+
+        `then` stands behind its `FROM`, as an `ORDER BY` does.
+        """
+        key = (items, schema, then)
         found = self._prepared.get(key)
         if found is None:
             self._count += 1
-            found = self._prepared[key] = Prepared(self.connection, f"__batch_{self._count}", items, schema)
+            found = self._prepared[key] = Prepared(self.connection, f"__batch_{self._count}", items, schema, then)
             if len(self._prepared) > KEPT_STATEMENTS:
                 self._prepared.popitem(last=False)[1].close()
         else:
@@ -131,15 +134,19 @@ def borrowed(scope: Scope) -> Iterator[Sandbox]:
 
 
 class Prepared:
-    """One SELECT without anything but its list, planned once and run over batch after batch.
+    """One SELECT of a list, planned once and run over batch after batch.
 
-    `schema` is what comes out, whatever comes in; rows keep their order and, unless the list has an aggregate, number.
+    `schema` is what comes out, whatever comes in; rows keep their order and, unless the list has an aggregate, number, where
+    nothing else stands behind its `FROM`.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, name: str, items: str, schema: pa.Schema) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, name: str, items: str, schema: pa.Schema, then: str = ""
+    ) -> None:
         self._connection = connection
         self._name = name
         self._items = items
+        self._then = then
         self._taken = schema
         self._given = _Given(schema)
         self._is_open = False
@@ -151,7 +158,7 @@ class Prepared:
     def _open(self) -> pa.Table:
         self._connection.register(self._name, self._given)
         try:
-            self._connection.execute(f'PREPARE "{self._name}" AS SELECT {self._items} FROM "{self._name}"')
+            self._connection.execute(f'PREPARE "{self._name}" AS SELECT {self._items} FROM "{self._name}" {self._then}')
             nothing = self._run()
         except BaseException:
             self._connection.unregister(self._name)

@@ -32,10 +32,16 @@ def columns_there(names: Iterable[str], schema: pa.Schema, at: tuple[str, ...], 
     return not missing
 
 
+def ways_of(names: Iterable[str], *, turned: bool = False) -> list[tuple[str, str]]:
+    """Columns and how each is sorted: `-` before a name, or `turned`, sorts from the largest down; nulls last."""
+    return [
+        (name.removeprefix("-"), f"{'DESC' if name.startswith('-') != turned else 'ASC'} NULLS LAST") for name in names
+    ]
+
+
 def order_of(names: Iterable[str], *, turned: bool = False) -> str:
-    """What stands behind ORDER BY: `-` before a name, or `turned`, sorts from the largest down; nulls last."""
-    ways = [(name.removeprefix("-"), name.startswith("-") != turned) for name in names]
-    return ", ".join(f"{name_of(name)} {'DESC' if down else 'ASC'} NULLS LAST" for name, down in ways)
+    """What stands behind ORDER BY, as `ways_of` says."""
+    return ", ".join(f"{name_of(name)} {way}" for name, way in ways_of(names, turned=turned))
 
 
 def spelled(expressions: Mapping[str, str], schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> dict[str, str]:
