@@ -78,10 +78,11 @@ class Program:
         if split["kind"] == "lent":
             self._count(station, split["rows"], 0)
             return
-        for batch in read_split(self.job, station, split, self.facts, self._tap, self.reject):
-            self.emit(station, "out", batch)
-            if self.job.gathering is not None and self.job.gathering.is_full():
-                return
+        with closing(read_split(self.job, station, split, self.facts, self._tap, self.reject)) as batches:
+            for batch in batches:
+                self.emit(station, "out", batch)
+                if self.job.gathering is not None and self.job.gathering.is_full():
+                    return
 
     def _work(self, station: Station, split: Plain) -> None:
         """Works what a wide node has taken, and lets what comes of it leave."""

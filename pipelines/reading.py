@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -105,10 +106,16 @@ def _placed(station: Station, splits: tuple[Split, ...]) -> Iterator[Plain]:
 
 def read_split(
     job: Job, station: Station, split: Plain, facts: Facts, tap: Tap, reject: Reject
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch, None, None]:
     """The batches of a split with their row ids; what is malformed goes to `reject`."""
+    with closing(_chunks(job, station, split, tap)) as chunks:
+        yield from _batches(job, station, split, facts, chunks, reject)
+
+
+def _batches(
+    job: Job, station: Station, split: Plain, facts: Facts, chunks: Iterator[Chunk], reject: Reject
+) -> Iterator[pa.RecordBatch]:
     counts = facts.ledger.of(station.name)
-    chunks = _chunks(job, station, split, tap)
     while True:
         job.watch.stop.heed()
         started = time.perf_counter()
@@ -128,7 +135,7 @@ def read_split(
             yield with_ids(chunk.batch, pa.array(ordinals_of(chunk) + split["base"], pa.int64()))
 
 
-def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chunk]:
+def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Generator[Chunk, None, None]:
     """The chunks of a split; when the system goes away in the middle, reading goes on behind the last record given."""
     if job.gathering is not None and station.name in job.gathering.given:
         first = 0
@@ -140,12 +147,12 @@ def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chun
     failed = 0
     while True:
         try:
-            for chunk in _get(station).read(
-                split["payload"], station.schema, job.scope.inside(station.name), want_of(job, station)
-            ):
-                done = max(done, _last(chunk))
-                yield _behind(chunk, given)
-                failed = 0
+            scope = job.scope.inside(station.name)
+            with _ended(_get(station).read(split["payload"], station.schema, scope, want_of(job, station))) as read:
+                for chunk in read:
+                    done = max(done, _last(chunk))
+                    yield _behind(chunk, given)
+                    failed = 0
             return
         except Unavailable as fault:
             failed += 1
@@ -158,6 +165,17 @@ def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Iterator[Chun
                 ) from fault
             tap.transaction(station.name, "retry", attempt=failed, error=str(fault))
             job.watch.stop.wait(station.retry.pause_seconds(failed))
+
+
+@contextmanager
+def _ended(chunks: Iterator[Chunk]) -> Iterator[Iterator[Chunk]]:
+    """Ends a reading when nobody wants more of it, whoever still holds on to it: connections and processes go at once."""
+    try:
+        yield chunks
+    finally:
+        end = getattr(chunks, "close", None)
+        if end is not None:
+            end()
 
 
 def _get(station: Station) -> Get:
