@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,12 @@ def mysql_room(mariadb: mariadb_parts.Server, tmp_path: Path) -> Iterator[Room]:
     """A database of its own on a MariaDB."""
     yield Databases(mariadb).room(tmp_path)
     mysql_snapshots.release_all()
+
+
+@pytest.fixture(scope="session")
+def taps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all processes of the session install taps."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "taps"
+    folder.mkdir(exist_ok=True)
+    return folder
