@@ -17,6 +17,7 @@ from repository.sample import Hashes, Sample, detached
 from repository.secrecy import without_secrets
 from repository.spill import Spill, records_table
 from repository.storable import taken
+from repository.unheld import held
 
 AUTO_ROWS = 10_000
 AUTO_BYTES = 16 << 20
@@ -117,8 +118,9 @@ class Port:
         if not is_reject:
             constants["port"] = self._head["port"]
         for batch in by_schema(self._whole):
-            table, columns = records_table(constants, self._name, self._shown(batch), is_reject=is_reject)
-            self._spill_for(batch.schema, columns).write(table)
+            shown = self._shown(batch)
+            table, columns = records_table(constants, self._name, shown, is_reject=is_reject)
+            self._spill_for(shown.schema, columns).write(table)
         self._whole, self._bytes = [], 0
 
     def _spill_for(self, schema: pa.Schema, columns: Any) -> Spill:
@@ -131,7 +133,7 @@ class Port:
 
     def _shown(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The records as logs may show them, with their business key."""
-        batch = without_secrets(batch, self._plan)
+        batch = held(without_secrets(batch, self._plan))
         return with_key(batch, self._plan.keys.get(str(self._head["node"]), ()))
 
 

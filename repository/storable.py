@@ -7,6 +7,7 @@ those are kept as text or as plain values, from which the view casts back. Union
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -83,8 +84,12 @@ def storable(array: pa.Array) -> pa.Array:
         return storable(array.dictionary_decode())
     if pa.types.is_run_end_encoded(kind):
         return storable(pc.run_end_decode(array))
+    if pa.types.is_union(kind):
+        # Row by row: unions come only from users' own code, and no kernel turns them into text.
+        texts = [None if value is None else json.dumps(value, default=str) for value in array.to_pylist()]
+        return pa.array(texts, pa.string())
     if pa.types.is_nested(kind):
-        return _storable_nested(array)
+        return rebuilt(array, storable)
     if pa.types.is_duration(kind):
         return _duration_text(array)
     if kind == pa.month_day_nano_interval():
@@ -156,40 +161,37 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_list_view(kind))
 
 
-def _storable_nested(array: pa.Array) -> pa.Array:
+def rebuilt(array: pa.Array, inner: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """A struct, list or map with what is in it made anew."""
     kind = array.type
-    if pa.types.is_union(kind):
-        # Row by row: unions come only from users' own code, and no kernel turns them into text.
-        texts = [None if value is None else json.dumps(value, default=str) for value in array.to_pylist()]
-        return pa.array(texts, pa.string())
     if pa.types.is_struct(kind):
-        return _storable_struct(array)
+        return _rebuilt_struct(array, inner)
     if _is_list_view(kind):
-        return _list_of_view(array)
+        return _list_of_view(array, inner)
     array = pa.concat_arrays([array.slice(0, 0), array]) if array.offset == 0 else array.take(_all(array))
     absent = array.is_null() if array.null_count else None
     if pa.types.is_map(kind):
-        keys, items = storable(array.keys), storable(array.items)
+        keys, items = inner(array.keys), inner(array.items)
         return pa.MapArray.from_arrays(array.offsets, keys, items, mask=absent)
     if pa.types.is_fixed_size_list(kind):
-        return pa.FixedSizeListArray.from_arrays(storable(array.values), kind.list_size, mask=absent)
+        return pa.FixedSizeListArray.from_arrays(inner(array.values), kind.list_size, mask=absent)
     build = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
-    return build.from_arrays(array.offsets, storable(array.values), mask=absent)
+    return build.from_arrays(array.offsets, inner(array.values), mask=absent)
 
 
-def _list_of_view(array: pa.Array) -> pa.Array:
+def _list_of_view(array: pa.Array, inner: Callable[[pa.Array], pa.Array]) -> pa.Array:
     """A list view as a list, from its sizes: pyarrow 25 casts the last list of a view to an empty one."""
     sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int64())
     absent = array.is_null() if array.null_count else None
-    return pa.LargeListArray.from_arrays(offsets, storable(array.flatten()), mask=absent)
+    return pa.LargeListArray.from_arrays(offsets, inner(array.flatten()), mask=absent)
 
 
-def _storable_struct(array: pa.StructArray) -> pa.Array:
+def _rebuilt_struct(array: pa.StructArray, inner: Callable[[pa.Array], pa.Array]) -> pa.Array:
     names = distinct_names([field.name for field in array.type])
     if not names:
         return pc.if_else(array.is_null(), pa.scalar(None, pa.string()), pa.scalar("{}"))
-    children = [storable(child) for child in array.flatten()]
+    children = [inner(child) for child in array.flatten()]
     return pa.StructArray.from_arrays(children, names=names, mask=array.is_null() if array.null_count else None)
 
 

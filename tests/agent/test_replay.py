@@ -7,6 +7,8 @@ import sqlite3
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from agent import prepare
@@ -283,3 +285,33 @@ def test_the_command_replays_and_tells_what_it_did(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"replay of {run}: 1 record from priced on\n")
     assert nothing.returncode == 2
+
+
+def test_rejects_with_times_that_duckdb_has_no_room_for_are_shown_and_stay(tmp_path: Path) -> None:
+    clock = pa.array([0, 86_400_000_001, 3_600_000_000], pa.int64()).view(pa.time64("us"))
+    moment = pa.array([0, 0, 2**63 - 1], pa.int64()).view(pa.timestamp("ms"))
+    pq.write_table(pa.table({"n": [1, 2, 3], "clock": clock, "at": moment}), tmp_path / "in.parquet")
+    made = project(
+        tmp_path,
+        """flow: times
+nodes:
+  start: {type: start}
+  read: {type: file.get, from: start, path: in.parquet}
+  kept: {type: file.post, from: read, path: kept.csv, mode: append}
+""",
+    )
+
+    run = run_here(made, "times")["run"]
+    found = query(made.lake, "SELECT message, payload.n AS n FROM rejects ORDER BY n")
+
+    assert found == [
+        {"message": "column 'clock': a time 86,400,000,001 microseconds from midnight lies outside of the years 1 to 9999 or "
+                    "of a day; make it null with a map", "n": 2},
+        {"message": "column 'at': a time 9,223,372,036,854,775,807 milliseconds from 1970 lies outside of the years 1 to 9999 "
+                    "or of a day; make it null with a map", "n": 3},
+    ]  # fmt: skip
+    assert query(made.lake, "SELECT payload.clock, payload.at FROM rejects WHERE payload.n = 3") == [
+        {"clock": "01:00:00", "at": "292278994-08-17 07:12:55.807"}
+    ]
+    with pytest.raises(Invalid, match="fits the flow as it is today"):
+        replay(Replay(made, run), drive)

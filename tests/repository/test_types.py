@@ -123,6 +123,43 @@ def test_a_type_that_parquet_lacks_is_kept_as_the_nearest(lake: Any, array: pa.A
         assert relation.fetchall() == [(value,)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "text"),
+    [
+        (pa.time64("us"), 86_400_000_001, "24:00:00.000001"),
+        (pa.time64("ns"), 360_000 * 10**9 + 5, "100:00:00.000000005"),
+        (pa.time32("s"), -3_661, "-01:01:01"),
+        (pa.timestamp("ms"), 2**63 - 1, "292278994-08-17 07:12:55.807"),
+        (pa.timestamp("s"), 2**62, "146138514283-06-19 07:45:04"),
+        (pa.timestamp("ms", "UTC"), 2**63 - 1000, "292278994-08-17 07:12:54.808+00"),
+        (pa.timestamp("us"), -(2**63), "-9223372036854775808 microseconds from 1970"),
+        (pa.timestamp("ns"), 2**63 - 1, "2262-04-11 23:47:16.854775807"),
+        (pa.date32(), 2**31 - 1, "5881580-07-11"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("shape", ["plain", "list", "struct", "map", "dictionary"])
+def test_a_time_for_which_duckdb_has_no_room_is_kept_as_text_and_ends_no_query(
+    lake: Any, kind: pa.DataType, number: int, text: str, shape: str
+) -> None:
+    width = pa.int32() if kind.bit_width == 32 else pa.int64()
+    plain = pa.array([number, 0, None], width).view(kind)
+    array, picked = {
+        "plain": (plain, "x"),
+        "list": (pa.ListArray.from_arrays([0, 1, 2, 3], plain), "x[1]"),
+        "struct": (pa.StructArray.from_arrays([plain], ["a"]), "x.a"),
+        "map": (pa.MapArray.from_arrays([0, 1, 2, 3], pa.array(["a"] * 3), plain), "x['a']"),
+        "dictionary": (pa.DictionaryArray.from_arrays([0, 1, 2], plain), "x"),
+    }[shape]
+
+    lake.write("orders", pa.RecordBatch.from_arrays([array], ["x"]), run="r1")
+    found = lake.rows("web-orders", "orders", columns=f"CAST({picked} AS VARCHAR)", rest="ORDER BY rid")
+    lake.write("orders", pa.record_batch({"x": plain.slice(1)}), run="r2")
+
+    assert (len(found), found[0], found[2]) == (3, (text,), (None,))
+    assert lake.rows("web-orders", "orders", columns="count(*)") == [(5,)]
+
+
 def test_two_runs_with_other_columns_unite_by_name(lake: Any) -> None:
     lake.write("orders", pa.record_batch({"id": pa.array([1], pa.int32()), "old": ["x"]}), run="r1")
     lake.write("orders", pa.record_batch({"new": [True], "ID": pa.array([2**40])}), run="r2")
