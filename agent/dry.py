@@ -15,6 +15,7 @@ from agent.samples import batch_of, same_value
 from pipelines.drive import drive
 from pipelines.errors import FlowError, Invalid
 from pipelines.fetch import Fetch
+from pipelines.finding import Asks
 from pipelines.flow import FlowTest
 from pipelines.job import Gathering, Job
 from pipelines.node import Get, Post
@@ -68,6 +69,11 @@ def arriving(
     assert job.gathering is not None
     found = job.gathering.found
     return {place: [row for spot in spots for row in _rows(found.get(spot, []))] for place, spots in places.items()}
+
+
+def asks(station: Station) -> bool:
+    """Whether a node asks a live system for each record, where a test gives what is there."""
+    return isinstance(station.spec.config, Asks) and station.spec.config.asks()
 
 
 def upstream(plan: Plan, nodes: Iterable[str]) -> Plan:
@@ -129,8 +135,11 @@ def _tested(request: Request, test: FlowTest) -> Verdict:
     now = datetime.fromisoformat(test.now).astimezone(UTC) if test.now else None
     try:
         prepared = prepare(replace(request, values={**request.values, **test.parameters}), now)
-        stations = [each for each in prepared.plan.stations.values() if isinstance(each.spec.config, (Get, Fetch))]
-        given = {each.name: [_given(prepared, test, each)] for each in stations}
+        given = {
+            station.name: [_given(prepared, test, station)]
+            for station in prepared.plan.stations.values()
+            if isinstance(station.spec.config, (Get, Fetch)) or asks(station)
+        }
         found = arriving(prepared, request.project, given, list(test.then))
     except FlowError as fault:
         return Verdict(request.flow, test.name, (str(fault),))
@@ -140,6 +149,10 @@ def _tested(request: Request, test: FlowTest) -> Verdict:
 
 def _given(prepared: Prepared, test: FlowTest, get: Station) -> pa.RecordBatch:
     """What a test gives in the place of a get: its columns may be any that the get has, needed or not."""
+    config = get.spec.config
+    if isinstance(config, Asks):
+        there = config.asked_columns(get.schema, prepared.scope)
+        return batch_of(test.given.get(get.name, []), there, f"test {test.name!r}: given: {get.name}")
     whole = prepared.checked.outputs[get.name]["out"]
     batch = batch_of(test.given.get(get.name, []), whole, f"test {test.name!r}: given: {get.name}")
     return batch.select(get.outputs["out"].names)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from agent.dry import arriving, run_tests
+from agent.dry import arriving, asks, run_tests
 from agent.masking import Mask
 from agent.prepare import Prepared, Request, flow_path, prepare
 from agent.samples import batch_of, same_value
@@ -62,6 +62,7 @@ def record(asked: Recording) -> Recorded:
         Invalid: the run has kept no records, the flow needs columns that it did not read, or a mask hides nothing.
     """
     report, prepared = _prepared(asked)
+    _refuse_lookups(prepared)
     captured = _captured(Kept(asked.project.lake), report["run"], prepared, asked.records)
     mask = Mask(asked.mask, secrets.token_bytes(16))
     given = {name: [_written(mask.record(row)) for row in rows] for name, rows in captured.items()}
@@ -179,6 +180,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): _plain(one) for name, one in value.items()}
     return str(value)
+
+
+def _refuse_lookups(prepared: Prepared) -> None:
+    """What a live system answered in the run is not kept: a test of it is written by hand."""
+    for name, station in prepared.plan.stations.items():
+        if asks(station):
+            raise Invalid(
+                f"node {name!r} asks a live system, whose answers no run keeps; write the test by hand, with `given`"
+            )
 
 
 def _then(project: Project, prepared: Prepared, given: Records, notes: list[str]) -> Records:

@@ -87,6 +87,7 @@ class Receipts:
 class Step(Protocol):
     """A node opened for one worker thread: takes batches of the schema it was opened with.
 
+    One that asks another system may raise `Unavailable` where nothing has changed yet: it gets the batch again.
     One that may work long at a batch can have a method `end_call`. It is called from another thread when the run shall
     stop, and lets the call in hand end with `Cancelled`. One that lets records pass in their time is `Paced`
     (`pipelines.pace`).

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
+from tenacity import Retrying
 
 from pipelines.errors import Bug, Cancelled
 from pipelines.fetch import Fetch
+from pipelines.finding import Asks
 from pipelines.job import Job
 from pipelines.lending import Borrower
 from pipelines.node import Outcome, Piece, Post, Step, Transform, Wide, Writer
@@ -38,6 +40,9 @@ class Opened:
         self.meets_by_place = isinstance(config, Transform) and config.meets_by_place()
         if isinstance(config, Fetch) and job.gathering is not None and station.name in job.gathering.given:
             self.step = _Given(job.gathering.given[station.name], station.outputs["out"])
+        elif isinstance(config, Asks) and job.gathering is not None and station.name in job.gathering.given:
+            there = _whole(job.gathering.given[station.name])
+            self.step = config.open_given(there, station.schema, job.scope, sandbox)
         elif isinstance(config, Transform):
             self.step = config.open(station.schema, job.scope.inside(station.name), sandbox)
         elif isinstance(config, Wide) and station.lent is not None:
@@ -72,18 +77,27 @@ class Opened:
             return Outcome(pending=batch.num_rows)
         if self.step is not None:
             try:
-                return self.step(without_ids(batch))
+                found: Outcome = self._again(self.step, without_ids(batch))
+                return found
             except Cancelled:
                 self._job.watch.stop.heed()
                 raise
         if self.writer is None:
             raise Bug(f"node {self._station.name!r} was not opened")
         given = batch if self._with_ids else without_ids(batch)
-        outcome: Outcome = attempts(self._station.retry, self._job.watch.stop, self._retried)(self.writer.put, given)
+        outcome: Outcome = self._again(self.writer.put, given)
         return outcome
+
+    @property
+    def _again(self) -> Retrying:
+        return attempts(self._station.retry, self._job.watch.stop, self._retried)
 
     def _retried(self, attempt: int, fault: Exception) -> None:
         self._tap.transaction(self._station.name, "retry", attempt=attempt, error=str(fault))
+
+
+def _whole(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.concat_batches(batches)
 
 
 class _Given:

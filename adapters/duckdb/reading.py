@@ -20,6 +20,7 @@ from adapters.duckdb.opening import open_read, translated
 from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of, quoted
+from pipelines.tables.finding import Matching
 from pipelines.tables.get import SEEN, TableGet, among_kept
 from pipelines.tables.relation import Column, Table, as_list, named
 from pipelines.tables.spool import TOKENS
@@ -82,6 +83,20 @@ class DuckdbReader:
             self.connection.register("__given_keys", given)
             self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {SEEN} AS FROM __given_keys")
             self.connection.unregister("__given_keys")
+
+    def matching(self, get: TableGet, matching: Matching, values: dict[str, object]) -> str:
+        self.connection.register("__asked", matching.keys)
+        place, names = get.relation(), []
+        for column in matching.columns:
+            name, wanted = place.column(column.name), read_as(column.declared)
+            names.append(f"CAST({name} AS {wanted})" if wanted else name)
+        return f"({', '.join(names)}) IN (SELECT ({', '.join(matching.keys.schema.names)}) FROM __asked)"
+
+    def unmatched(self, column: Column) -> str:
+        return ""
+
+    def whole(self, span: Json) -> Json:
+        return {"first": None, "last": None, "span": span}
 
     def tables(self) -> list[str]:
         """Tables and views; those outside of the schema `main` with their schema's name."""

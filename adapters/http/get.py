@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from adapters.http.since import Cursor
 from adapters.http.templates import Missing, filled, filled_path, places
 from pipelines import node
 from pipelines.errors import Invalid
+from pipelines.finding import Hits
 from pipelines.node import Chunk, Example, Json, Report, Schemas, Split, SplitPlan, Step, Want
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import borrowed
@@ -281,6 +282,32 @@ class Get(node.Get):
         from adapters.http.each import Fetcher
 
         return Fetcher(self, schema, scope, sandbox)
+
+    def check_find(self, keys: pa.Schema, on: Mapping[str, str], scope: Scope, report: Report) -> pa.Schema | None:
+        asked = {*places(self.path), *places(self.query), *places(self.body)}
+        for name in on:
+            if name not in asked:
+                report(("on",), f"{{{name}}} stands neither in `path` nor in `query` or `body`", "ask for it there")
+        return self._for_keys().check_each(keys, scope, report)
+
+    def find(
+        self,
+        keys: pa.RecordBatch,
+        on: Mapping[str, str],
+        columns: Sequence[str],
+        scope: Scope,
+        sandbox: Sandbox,
+        heed: Callable[[], None],
+    ) -> Hits:
+        outcome = self._for_keys().open_each(keys.schema, scope, sandbox)(keys)
+        piece, rejects = outcome.out["out"], outcome.rejects
+        rows = rejects.rows.to_pylist() if rejects else []
+        faults = dict(zip(rows, zip(rejects.codes, rejects.messages, strict=True), strict=True)) if rejects else {}
+        return Hits(piece.batch.select(list(columns)), piece.rows, faults)
+
+    def _for_keys(self) -> Get:
+        """The get that gives what it finds and nothing else."""
+        return self.model_copy(update={"keep": "none", "missing": "drop"})
 
     def kept(self, schema: pa.Schema) -> list[str]:
         """The columns of records coming in that leave."""

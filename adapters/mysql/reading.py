@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from adapters.mysql import snapshots
 from adapters.mysql.frames import Cell, Faults, Frames
+from adapters.mysql.matching import among, matched
 from adapters.mysql.opening import Server, connect, translated
 from adapters.mysql.packets import Rows
 from adapters.mysql.parameters import filled
@@ -25,6 +26,7 @@ from adapters.mysql.types import MyColumn, described, is_text, restored
 from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of
+from pipelines.tables.finding import Matching
 from pipelines.tables.get import TableGet
 from pipelines.tables.relation import Column, Table, as_list
 from pipelines.tables.spool import TOKENS
@@ -170,6 +172,15 @@ class MyReader:
     def among(self, get: TableGet, keys: Sequence[Sequence[object]], values: Mapping[str, object]) -> str:
         return among(get, self.typed_columns(get, values), keys)
 
+    def matching(self, get: TableGet, matching: Matching, values: dict[str, object]) -> str:
+        return matched(get, matching)
+
+    def unmatched(self, column: Column) -> str:
+        return "of which the server compares other values than it shows" if column.type == pa.float32() else ""
+
+    def whole(self, span: Json) -> Json:
+        return {"held": None, "span": span, "by": None, "first": None, "last": None}
+
     def collation(self) -> str:
         """A collation in which texts are equal only where they are the same, blanks at the end included."""
         if not self._collation:
@@ -201,26 +212,6 @@ def placed(table: str) -> dict[str, object]:
 
 def target_sql(table: str) -> str:
     return ".".join(name_of(part) for part in table.split("."))
-
-
-def among(get: TableGet, columns: Sequence[MyColumn], keys: Sequence[Sequence[object]]) -> str:
-    """SQL that is true for the records with one of these keys, each told by the digits of its bytes: no blank, letter or null
-    is taken for another, and the server looks a key up in a sorted list."""
-    place = get.relation()
-    items = []
-    for name in as_list(get.key):
-        column = next(column for column in columns if column.name == name)
-        sql = place.column(name)
-        text = sql if column.sort == "binary" else f"CONVERT({sql} USING utf8mb4)"
-        items.append(f"ifnull(hex({text}), 'N')")
-    found = ", ".join(f"'{','.join(map(digits, key))}'" for key in keys)
-    return f"concat_ws(',', {', '.join(items)}) IN ({found})"
-
-
-def digits(value: object) -> str:
-    if value is None:
-        return "N"
-    return (value if isinstance(value, bytes) else str(value).encode()).hex().upper()
 
 
 @contextmanager

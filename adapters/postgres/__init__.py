@@ -172,7 +172,7 @@ class Get(TableGet):
         return []
 
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
-        return reading.planned(self, super().plan(scope, position, want), want)
+        return snapshots.planned(self.table, super().plan(scope, position, want), want)
 
     def repeats(self, split: Json) -> bool:
         is_ordered = split["first"] is not None or (self.query is not None and bool(self.key))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from adapters.postgres.opening import KEEPALIVES, SETTINGS, UNLIMITED, Server, said
+from adapters.postgres.opening import KEEPALIVES, SETTINGS, UNLIMITED, Server, said, translated
 from adapters.postgres.tls import context
 from pipelines.errors import Invalid, Lost, Unavailable
 
@@ -104,6 +104,17 @@ def blocks(server: Server, pattern: Connection[Any], snapshot: str | None, sql: 
         yield from source.blocks(sql)
     finally:
         source.close()
+
+
+def small(server: Server, connection: Connection[Any], snapshot: str | None, sql: str) -> Iterator[bytes]:
+    """A small answer to a query as CSV, in one block, by the connection itself, which sees the snapshot already."""
+    from psycopg.sql import SQL
+
+    query = SQL("COPY (") + SQL(sql) + SQL("\n) TO STDOUT (FORMAT csv)")
+    with translated(server), connection.cursor() as cursor, cursor.copy(query) as copy:
+        block = b"".join(bytes(piece) for piece in copy)
+    if block:
+        yield block
 
 
 async def _begin(connection: Any, server: Server, snapshot: str | None) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from json import dumps
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.postgres import snapshots
-from adapters.postgres.copying import blocks
+from adapters.postgres.copying import blocks, small
 from adapters.postgres.frames import Cell, Faults, Frames
 from adapters.postgres.locks import watched
+from adapters.postgres.matching import matched
 from adapters.postgres.opening import Server, connect, translated
 from adapters.postgres.parameters import literal, numbered, placed
 from adapters.postgres.schemas import refuse_closed
 from adapters.postgres.snapshots import Held
 from adapters.postgres.types import PgColumn, PgType, arrow_type
 from pipelines.errors import Invalid
-from pipelines.node import Chunk, Json, Malformed, Split, SplitPlan, Want
+from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of
+from pipelines.tables.finding import Matching
 from pipelines.tables.get import SEEN, TableGet, among_kept
 from pipelines.tables.relation import Column, Table, as_list
 from pipelines.tables.spool import TOKENS
@@ -205,6 +206,15 @@ class PostgresReader:
         """Keeps the keys for the statement: a transaction that only reads can make no temporary table."""
         self.seen = [list(key) for key in keys]
 
+    def matching(self, get: TableGet, matching: Matching, values: dict[str, object]) -> str:
+        return matched(get, matching, values)
+
+    def unmatched(self, column: Column) -> str:
+        return ""
+
+    def whole(self, span: Json) -> Json:
+        return {"snapshot": None, "span": span, "first": None, "last": None}
+
     def splits(self, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
         return iter(list(splits(self, get, spans)))
 
@@ -272,19 +282,6 @@ def splits(reader: PostgresReader, get: TableGet, spans: Sequence[tuple[Json, bo
             yield Split({**payload, "first": first, "last": last}, room, min(step, size) * BLOCK_BYTES)
 
 
-def planned(get: TableGet, plan: SplitPlan, want: Want) -> SplitPlan:
-    """The plan as it is used: a look at some records keeps no snapshot; where the server keeps none, the note says so."""
-    names = {split.payload["snapshot"] for split in plan.splits}
-    if want.rows is not None:
-        snapshots.let_go(names)
-        splits = (replace(split, payload={**split.payload, "snapshot": None}) for split in plan.splits)
-        return replace(plan, splits=tuple(splits))
-    if None in names and get.table:
-        words = "the server keeps no snapshot for several connections: read in one piece"
-        return replace(plan, note="; ".join(filter(None, [plan.note, words])))
-    return plan
-
-
 def _blocks(reader: PostgresReader, table: str) -> int | None:
     """The blocks of a table, or of its largest partition; None where it cannot be read by ranges of them."""
     if reader.connection.info.server_version < RANGES_SINCE:
@@ -308,7 +305,9 @@ def read(
     frames = Frames(cells)
     first = 0
     try:
-        for block in blocks(reader.server, reader.connection, split["snapshot"], sql):
+        for block in (small if "matching" in split["span"] else blocks)(
+            reader.server, reader.connection, split["snapshot"], sql
+        ):
             batch, faults, raw = frames(block)
             for begin in range(0, batch.num_rows, want.batch_rows):
                 part = batch.slice(begin, want.batch_rows)

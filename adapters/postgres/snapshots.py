@@ -10,10 +10,11 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adapters.postgres.opening import Server, connect, translated
+from pipelines.node import SplitPlan, Want
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -117,3 +118,16 @@ def _close(some: list[Held]) -> None:
 
 
 atexit.register(release_all)
+
+
+def planned(table: str | None, plan: SplitPlan, want: Want) -> SplitPlan:
+    """The plan as it is used: a look at some records keeps no snapshot; where the server keeps none, the note says so."""
+    names = {split.payload["snapshot"] for split in plan.splits}
+    if want.rows is not None:
+        let_go(names)
+        splits = (replace(split, payload={**split.payload, "snapshot": None}) for split in plan.splits)
+        return replace(plan, splits=tuple(splits))
+    if None in names and table:
+        words = "the server keeps no snapshot for several connections: read in one piece"
+        return replace(plan, note="; ".join(filter(None, [plan.note, words])))
+    return plan

@@ -11,8 +11,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, time
-from decimal import Decimal
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +18,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from adapters.sqlite import types
+from adapters.sqlite.matching import matched
 from adapters.sqlite.opening import open_read, translated
+from adapters.sqlite.parameters import bound
 from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of
+from pipelines.tables.finding import Matching
 from pipelines.tables.get import SEEN, TableGet, among_kept
 from pipelines.tables.relation import Column, Table, named, without_parameters
 from pipelines.tables.spool import TOKENS
@@ -83,6 +84,15 @@ class SqliteReader:
             self.connection.execute(f"CREATE TEMP TABLE {SEEN} ({names})")
             self.connection.executemany(f"INSERT INTO {SEEN} VALUES ({marks})", keys)
             self.connection.execute(f"CREATE INDEX temp.{SEEN}_keys ON {SEEN} ({names})")
+
+    def matching(self, get: TableGet, matching: Matching, values: dict[str, object]) -> str:
+        return matched(get, matching, values)
+
+    def unmatched(self, column: Column) -> str:
+        return "" if types.has_one_form(column.type) else "which SQLite may store in more than one way"
+
+    def whole(self, span: Json) -> Json:
+        return {"by": None, "first": None, "last": None, "span": span}
 
     def kind(self, table: str) -> str:
         """`table`, `without rowid`, `view`, or nothing where there is no such table."""
@@ -176,27 +186,6 @@ def reader(path: Path, lock_seconds: float) -> Iterator[SqliteReader]:
         yield SqliteReader(path, connection)
     finally:
         connection.close()
-
-
-def bound(sql: str, values: Mapping[str, object]) -> dict[str, object]:
-    """What the statement names, as SQLite stores it: times as ISO 8601 text (with a zone in UTC), decimals as text."""
-    names = named(sql)
-    missing = [name for name in names if name not in values]
-    if missing:
-        raise Invalid(f"${missing[0]} has no value")
-    return {name: _stored(values[name]) for name in names}
-
-
-def _stored(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat(" ")
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    return (
-        str(value)
-        if isinstance(value, Decimal) or not isinstance(value, (int, float, str, bytes, type(None)))
-        else value
-    )
 
 
 def rowid_of(columns: Sequence[Column]) -> str | None:

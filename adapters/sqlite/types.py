@@ -64,6 +64,12 @@ def affinity(declared: str) -> str:
     return "REAL" if any(part in word for part in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
 
 
+def has_one_form(kind: pa.DataType) -> bool:
+    """Whether SQLite has one way to store a value of a type, so that equal values are the same in the database."""
+    plain = (pa.types.is_integer, pa.types.is_float64, pa.types.is_boolean, pa.types.is_string, pa.types.is_binary)
+    return any(test(kind) for test in plain)
+
+
 def seen_type(values: Sequence[object]) -> pa.DataType:
     """The type of a column that declares none, from some of its values."""
     kinds = {type(value) for value in values} - {type(None)}

@@ -12,9 +12,12 @@ import pyarrow as pa
 
 from pipelines.conformance.examples import Records, same_records
 from pipelines.conformance.nodes import NodeConformance, Reported
+from pipelines.finding import Finds
 from pipelines.node import Chunk, Example, Get, Json, Want
 from pipelines.records import REJECT_COLUMNS
 from pipelines.scope import Scope
+from pipelines.sql.sandbox import borrowed
+from pipelines.tables.relation import as_list
 
 
 class GetConformance(NodeConformance):
@@ -121,6 +124,28 @@ class GetConformance(NodeConformance):
 
             assert len(records(chunks)) >= min(1, len(whole))
             assert all(record in whole for record in records(chunks))
+
+    def test_what_it_reads_it_finds_by_its_key(self, tmp_path: Path) -> None:
+        for example, node, scope, schema in self.gets(tmp_path):
+            names = as_list(example.config.get("key"))
+            if not isinstance(node, Finds) or not names or "cursor" in example.config or "path" in example.config:
+                continue
+            on = {name: name for name in names}
+            report = Reported()
+            told = node.check_find(pa.schema([schema.field(name) for name in names]), on, scope, report)
+            whole = pa.Table.from_batches([chunk.batch for chunk in _all(node, scope, schema)]).combine_chunks()
+            with borrowed(scope) as sandbox:
+                keys = whole.select(names).to_batches()[0]
+                hits = node.find(keys, on, schema.names, scope, sandbox, lambda: None)
+
+            assert not report
+            assert told is not None
+            assert told.equals(schema)
+            assert (
+                hits.batch.sort_by([(name, "ascending") for name in names]).to_pylist()
+                == whole.sort_by([(name, "ascending") for name in names]).to_pylist()
+            )
+            assert not hits.faults
 
     def test_behind_a_position_there_is_only_what_is_new(self, tmp_path: Path) -> None:
         for example, node, scope, schema in self.gets(tmp_path):

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 from pipelines import secrets
 from pipelines.errors import FlowError, Problem
 from pipelines.fetch import Fetch
+from pipelines.finding import Asks
 from pipelines.flow import Flow, FlowTest, NodeSpec
 from pipelines.language.flowlinks import ports_of
 from pipelines.language.modelproblems import Place, close
 from pipelines.language.yamltext import At
-from pipelines.node import Get, Post, Start
+from pipelines.node import Get, Node, Post, Start
 from pipelines.scope import Scope
 
 
@@ -121,10 +122,14 @@ def _given(test: FlowTest, whole: Whole, place: Place) -> Iterator[Problem]:
     for name in test.given:
         if name not in known:
             yield place.problem(("given", name), f'no node is called "{name}"', close(name, known), key=True)
-        elif name in nodes and not isinstance(nodes[name].config, (Get, Fetch, Start)):
+        elif name in nodes and not _reads(nodes[name].config) and not isinstance(nodes[name].config, Start):
             what = f'"{name}" is of type {nodes[name].type}, which reads nothing'
-            gets = [spec.name for spec in nodes.values() if isinstance(spec.config, (Get, Fetch))]
-            yield place.problem(("given", name), what, f"the gets are: {', '.join(gets)}", key=True)
+            gets = [spec.name for spec in nodes.values() if _reads(spec.config)]
+            yield place.problem(("given", name), what, f"those that read are: {', '.join(gets)}", key=True)
+
+
+def _reads(config: Node) -> bool:
+    return isinstance(config, (Get, Fetch)) or (isinstance(config, Asks) and config.asks())
 
 
 def _then(test: FlowTest, whole: Whole, place: Place) -> Iterator[Problem]:

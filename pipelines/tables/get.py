@@ -6,17 +6,19 @@ An adapter says how its database is opened, what its tables look like and how a 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import pyarrow as pa
 
 from pipelines.errors import Invalid
+from pipelines.finding import Hits
 from pipelines.node import Chunk, Get, Json, Report, Schemas, Split, SplitPlan, Want
 from pipelines.scope import Scope
 from pipelines.tables import positions
+from pipelines.tables.finding import Matching, check_find, find
 from pipelines.tables.positions import Reach, Span
 from pipelines.tables.relation import (
     Column,
@@ -29,6 +31,9 @@ from pipelines.tables.relation import (
     relation,
     suggestion,
 )
+
+if TYPE_CHECKING:
+    from pipelines.sql.sandbox import Sandbox
 
 SEEN = "__seen"
 """The temporary table of keys that a boundary span reads or leaves out."""
@@ -57,6 +62,16 @@ class Reader(Protocol):
 
     def among(self, get: TableGet, keys: Sequence[Sequence[object]], values: Mapping[str, object]) -> str:
         """SQL that is true for the records of `get` with one of these keys; the statement may see what it puts aside for it."""
+
+    def matching(self, get: TableGet, matching: Matching, values: dict[str, object]) -> str:
+        """SQL that is true for the records of `get` with one of these keys, by a list that its indexes can be searched for;
+        it may be true for more. What is bound is put into `values`."""
+
+    def unmatched(self, column: Column) -> str:
+        """Why a column's values cannot be compared by `matching`, as the end of a sentence; nothing: they can."""
+
+    def whole(self, span: Json) -> Json:
+        """A split's payload for all of a span in one piece, as it is now."""
 
     def splits(self, get: TableGet, spans: Sequence[tuple[Json, bool]]) -> Iterator[Split]:
         """Cuts what `get` reads into splits, each of one of the spans; those marked are worth cutting."""
@@ -146,6 +161,20 @@ class TableGet(Get):
     def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
         with self.reader(scope) as reader:
             yield from reader.read(self, split, schema, scope, want)
+
+    def check_find(self, keys: pa.Schema, on: Mapping[str, str], scope: Scope, report: Report) -> pa.Schema | None:
+        return check_find(self, keys, on, scope, report)
+
+    def find(
+        self,
+        keys: pa.RecordBatch,
+        on: Mapping[str, str],
+        columns: Sequence[str],
+        scope: Scope,
+        sandbox: Sandbox,
+        heed: Callable[[], None],
+    ) -> Hits:
+        return find(self, keys, on, columns, scope, sandbox, heed)
 
     def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
         if self.cursor is None:
@@ -291,7 +320,9 @@ class TableGet(Get):
         values = self.values(scope)
         conditions = [f"({self.where}\n)"] if self.where else []
         place = self.relation()
-        if span:
+        if "matching" in span:
+            conditions.append(reader.matching(self, span["matching"], values))
+        elif span:
             column = self.column(reader, str(self.cursor), values)
             for name, sign in (("above", ">"), ("below", "<"), ("upto", "<="), ("at", "=")):
                 if span.get(name) is not None:

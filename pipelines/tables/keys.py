@@ -11,7 +11,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.align import unify
 from pipelines.sql.sandbox import Sandbox
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """What a dictionary's values are."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def common(mine: pa.Field, its: pa.Field) -> pa.Field:
+    """The type in which two columns are compared: it holds the values of both. It is called as the first.
+
+    Raises:
+        Invalid: there is none.
+    """
+    return unify([pa.schema([pa.field(mine.name, plain(field.type))]) for field in (mine, its)]).field(0)
 
 
 class Keys:

@@ -9,6 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from adapters.postgres.matching import matched
+from pipelines.tables.finding import Matching
+from tests.adapters.table_finds import found
 from tests.adapters.table_room import Room, batch_of
 
 
@@ -242,3 +245,48 @@ def test_line_breaks_in_texts_do_not_shift_the_line_that_is_refused(room: Room) 
     assert sorted(row for row, _, _ in delivery.rejects) == [0, 7, 98]
     assert [row["n"] for row in delivery.delivered] == [n for n in range(100) if n not in (0, 7, 98)]
     assert room.sql("SELECT count(*), count(t) FROM notes WHERE t = E'a\\nb\\r\\nc\\r' OR t IS NULL") == [(97, 49)]
+
+
+def test_a_key_of_a_type_that_is_text_here_finds_its_own_record_and_no_other(postgres_room: Room) -> None:
+    one = "0b1f1f6e-93f1-4f0a-9d0c-2f8a4a1a0001"
+    postgres_room.sql(
+        "CREATE TYPE mood AS ENUM ('glad', 'sad')",
+        "CREATE TABLE odd (id uuid, padded char(5), short varchar(3), m mood, n numeric, address inet)",
+        f"INSERT INTO odd VALUES ('{one}', 'ab', 'abc', 'sad', 1.50, '10.0.0.1')",
+    )
+    asked = {
+        "id": ["no uuid", one, one.upper(), "a\0b"],
+        "padded": ["ab", "ab   "],
+        "short": ["abcdef", "abc"],
+        "m": ["sad", "neither"],
+        "n": ["1.5", "1.50"],
+        "address": ["10.0.0.1", "10.0.0.1/32"],
+    }
+
+    hits = {
+        name: found(
+            postgres_room, pa.record_batch({name: pa.array(values)}), {name: name}, [name], table="odd"
+        ).keys.to_pylist()
+        for name, values in asked.items()
+    }
+
+    assert hits == {"id": [1], "padded": [1], "short": [1], "m": [0], "n": [1], "address": [0]}
+
+
+def test_a_lookup_by_an_indexed_key_reads_the_index(postgres_room: Room) -> None:
+    postgres_room.sql(
+        "CREATE TABLE many (n bigint, m text, PRIMARY KEY (n, m))",
+        "INSERT INTO many SELECT n, n::text FROM generate_series(1, 50000) n",
+        "CREATE INDEX by_m ON many (m)",
+        "ANALYZE many",
+    )
+    values: dict[str, object] = {}
+    pair = pa.record_batch({"k0": pa.array([5, 6]), "k1": pa.array(["5", "6"])})
+    get = postgres_room.get(table="many")
+    with get.reader(postgres_room.scope) as reader:
+        n, m = reader.columns(get, {})
+        for columns, keys in (([m], pair.select(["k1"])), ([n, m], pair)):
+            condition = matched(get, Matching(columns, keys), values)
+            plan = reader.rows(f"EXPLAIN SELECT * FROM many WHERE {condition}", values)
+
+            assert any("Index" in str(line[0]) for line in plan), plan

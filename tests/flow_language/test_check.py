@@ -131,7 +131,7 @@ def test_every_rule_over_the_whole_flow_is_told(project: Path) -> None:
         'did you mean "shop"?',
         'flow.yaml:13: node "kept": nothing takes its records; let a node take from it, such as `end: {type: end, from: kept}`',
         'flow.yaml:15: test "odd": no node is called "ordrs"; did you mean "orders"?',
-        'flow.yaml:15: test "odd": "large" is of type decide, which reads nothing; the gets are: orders, idle, gone',
+        'flow.yaml:15: test "odd": "large" is of type decide, which reads nothing; those that read are: orders, idle, gone',
         'flow.yaml:15: test "odd": "large" has no port "reviw"; did you mean "review"?',
         'flow.yaml:15: test "odd": no parameter is called "mst"; did you mean "most"?',
         'flow.yaml:16: test "empty": it expects nothing; say under `then` what arrives where',
