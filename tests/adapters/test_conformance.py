@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -25,20 +25,9 @@ from pipelines.environment import Connection, Environment
 from pipelines.node import Example, Node
 from pipelines.scope import Scope
 from tests.adapters.file.post_room import read_back
-from tests.adapters.kafka_room import Room as Topics
-from tests.adapters.kafka_room import messages
-from tests.parts import kafka as kafka_parts
+from tests.adapters.orders import NEW, ORDERS, ROWS
 from tests.parts import mariadb as mariadb_parts
 from tests.parts.postgres import Server, schema_of
-from tests.parts.shop_api import Shop, made_order, serving
-
-ORDERS = "CREATE TABLE orders (order_no VARCHAR PRIMARY KEY, country VARCHAR, total DOUBLE, updated_at BIGINT)"
-ROWS: list[dict[str, Any]] = [
-    {"order_no": "WEB-1", "country": "DE", "total": 1.5, "updated_at": 1},
-    {"order_no": "WEB-2", "country": None, "total": None, "updated_at": 2},
-    {"order_no": "WEB-3", "country": "FR", "total": 7.25, "updated_at": 3},
-]
-NEW: dict[str, Any] = {"order_no": "WEB-4", "country": "DE", "total": 4.0, "updated_at": 4}
 
 
 def executed(path: Path, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -254,120 +243,6 @@ class TestFilePost(PostConformance):
             ).to_pylist()
         written = sorted(path.parent.rglob("*.parquet"))
         return [row for each in written for row in fetched(f"FROM read_parquet('{each}', hive_partitioning = true)")]
-
-
-class OverHttp(NodeConformance):
-    """Orders at an API of the tests' own."""
-
-    @pytest.fixture(autouse=True)
-    def _shops(self) -> Iterator[None]:
-        self.opened = ExitStack()
-        self.shops: dict[Path, Shop] = {}
-        with self.opened:
-            yield
-            http.loop.run(http.client.close_all())
-
-    def prepare(self, project: Path, example: Example) -> Scope:
-        scope = NodeConformance.prepare(self, project, example)
-        self.shops[project] = shop = self.opened.enter_context(serving(3))
-        settings = {"retry": http.connection.Retry(attempts=2, first_seconds=0.001)}
-        connection = http.Connection(adapter="http", url=shop.url, **settings)
-        return replace(scope, environment=Environment(connections=dict.fromkeys(("shop", "erp"), connection)))
-
-
-class TestHttpGet(OverHttp, GetConformance):
-    node = http.Get
-
-    def samples(self) -> Sequence[Example]:
-        paged, changed, _each = self.node.examples
-        wanted = {"id": "BIGINT", "total": "DECIMAL(9,2)", "updated_at": "TIMESTAMPTZ"}
-        orders = [{name: order[name] for name in wanted} for order in map(made_order, (1, 2, 3))]
-        paging = {**paged.config["paging"], "parameter": "page_no", "total": "meta.total"}
-        return (
-            Example(config={**paged.config, "columns": wanted, "paging": paging}, gives={"out": orders}),
-            Example(config={**changed.config, "columns": wanted}, gives={"out": orders}),
-        )
-
-    def grow(self, scope: Scope, example: Example) -> Records | None:
-        if "cursor" not in example.config:
-            return None
-        order = made_order(4)
-        self.shops[scope.project].orders.append(order)
-        return [{name: order[name] for name in example.config["columns"]}]
-
-
-class TestHttpPost(OverHttp, PostConformance):
-    node = http.Post
-
-    def delivered(self, scope: Scope, example: Example) -> Records:
-        return [
-            {name: order[name] for name in ("order_no", "total")} for order in self.shops[scope.project].taken.values()
-        ]
-
-
-class InKafka(NodeConformance):
-    """Orders in a topic of their own on a real broker."""
-
-    kafka: kafka_parts.Broker
-    partitions = 2
-
-    @pytest.fixture(autouse=True)
-    def _kafka(self, kafka: kafka_parts.Broker) -> None:
-        self.kafka = kafka
-
-    def room(self, scope: Scope) -> Topics:
-        return Topics(self.kafka, scope.project)
-
-    def topic(self, scope: Scope) -> str:
-        return str((scope.project / "topic").read_text())
-
-    def prepare(self, project: Path, example: Example) -> Scope:
-        scope = NodeConformance.prepare(self, project, example)
-        room = self.room(scope)
-        (project / "topic").write_text(room.topic(self.partitions))
-        return replace(scope, environment=room.scope.environment, flow=f"conformance-{self.topic(scope)}")
-
-    def in_topic(self, node: Node, scope: Scope) -> Node:
-        return node.model_copy(update={"topic": self.topic(scope)})
-
-    def worlds(self, tmp_path: Path) -> list[tuple[Example, Node, Scope]]:
-        return [(example, self.in_topic(node, scope), scope) for example, node, scope in super().worlds(tmp_path)]
-
-
-class TestKafkaGet(InKafka, GetConformance):
-    node = kafka.Get
-
-    def samples(self) -> Sequence[Example]:
-        config = {"connection": "events", "topic": "orders", "key": ["order_no"]}
-        texts = [{"value": json.dumps(row)} for row in ROWS]
-        placed = [{**row, "at": row["order_no"], "partition": 0, "offset": number} for number, row in enumerate(ROWS)]
-        take = {"at": "key", "partition": "partition", "offset": "offset"}
-        return (
-            Example(config=config, gives={"out": ROWS}),
-            Example(config={**config, "take": take}, gives={"out": placed}),
-            Example(config={"connection": "events", "topic": "orders", "format": "text"}, gives={"out": texts}),
-        )
-
-    def prepare(self, project: Path, example: Example) -> Scope:
-        scope = super().prepare(project, example)
-        self.room(scope).send(self.topic(scope), [(row["order_no"], row, 0) for row in ROWS])
-        return scope
-
-    def grow(self, scope: Scope, example: Example) -> Records | None:
-        self.room(scope).send(self.topic(scope), [(NEW["order_no"], NEW, 1)])
-        if example.config.get("format") == "text":
-            return [{"value": json.dumps(NEW)}]
-        return [{**NEW, "at": "WEB-4", "partition": 1, "offset": 0} if "take" in example.config else NEW]
-
-
-class TestKafkaPost(InKafka, PostConformance):
-    node = kafka.Post
-    partitions = 1
-
-    def delivered(self, scope: Scope, example: Example) -> Records:
-        found = messages(self.kafka, self.topic(scope))
-        is_text = example.config.get("format") == "text"
-        return [{"line": one.value} if is_text else json.loads(str(one.value)) for one in found]
 
 
 def fetched(query: str) -> list[dict[str, Any]]:
