@@ -1,6 +1,7 @@
-"""Files: CSV, JSON lines, Parquet, Avro and fixed width, on local paths."""
+"""Files: CSV, JSON lines, Parquet, Avro and fixed width, on local paths, S3 and SFTP."""
 
+from adapters.file.connection import Connection
 from adapters.file.get import Get
 from adapters.file.post import Post
 
-__all__ = ["Get", "Post"]
+__all__ = ["Connection", "Get", "Post"]

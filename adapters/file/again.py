@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from adapters.file.csv import Csv
-from adapters.file.finding import find
 from adapters.file.fixed import FixedWidth
 from adapters.file.jsonl import JsonLines
 from pipelines.errors import Invalid
-from pipelines.node import Chunk, Malformed, Want
+from pipelines.node import Chunk, Json, Malformed, Want
 from pipelines.scope import Scope
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _none(schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _read(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
-    files = find(scope.project, get.path)
+    files = get.files(scope)
     suffix, form = SUFFIXES.get(type(get.reader(files)), ("", ""))
     if not form:
         raise Invalid("its records cannot be read from their text alone; let it read its source again")
@@ -80,7 +79,14 @@ def _read(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want:
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         path = Path(folder) / f"texts{suffix}"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        fresh = {"path": str(path), "format": form, "encoding": "utf-8", "skip_rows": 0, "cursor": None}
+        fresh: dict[str, Json] = {
+            "path": str(path),
+            "format": form,
+            "encoding": "utf-8",
+            "skip_rows": 0,
+            "cursor": None,
+        }
+        fresh["connection"] = None
         alone = get.model_copy(update={**fresh, "once": False, "split_bytes": 1 << 40})
         plan = alone.plan(scope, None, want)
         for split in plan.splits:

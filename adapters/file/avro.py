@@ -77,7 +77,7 @@ class Avro:
         """The records of a run of blocks."""
         start, stop, first = part
         header, taken = _opened_header(file)
-        with opened(file, UTF8) as reader:
+        with opened(file, UTF8, stop) as reader:
             source = Bytes(reader, file.name, can_go_back=stop is not None)
             if stop is None:
                 source.take(start)

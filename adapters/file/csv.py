@@ -77,11 +77,12 @@ class Csv:
         dialect, encoding = _dialect(file, node), encoding_of(node.encoding)
         block_bytes = _block_bytes(head, want, dialect)
         start, stop = part
-        with opened(file, encoding) as reader:
+        if stop is not None:
+            start, stop = (record_start(file, place, head.start, dialect.quoting) for place in (start, stop))
+        with opened(file, encoding, stop) as reader:
             if stop is None:
                 places = Places(file, line_ends(array(read_fully(reader, start, file.name)), None))
             else:
-                start, stop = (record_start(file, place, head.start, dialect.quoting) for place in (start, stop))
                 reader.seek(start)
                 places = Places(file)
             parser = Parser(dialect, encoding, head.names, schema, places)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from adapters.file import searching
+from adapters.file.connection import Place
 from adapters.file.format import File
 from adapters.file.source import COMPRESSIONS
 from pipelines.errors import Invalid, Unavailable
@@ -37,6 +39,11 @@ def suffix_of(path: Path) -> str:
 
 def is_pattern(path: str) -> bool:
     return glob.has_magic(path)
+
+
+def found_in(place: Place, path: str) -> list[File]:
+    """The files that `path` means in a place, by name."""
+    return find(place.folder, path) if place.store is None else searching.find(place.store, path)
 
 
 def find(project: Path, path: str) -> list[File]:
@@ -84,7 +91,7 @@ def _described(project: Path, paths: Sequence[Path]) -> list[File]:
         except OSError as fault:
             raise Unavailable(f"{_name(project, path)}: cannot be looked at: {fault.strerror}") from fault
         if stat.S_ISREG(about.st_mode):
-            found.append(File(path, _name(project, path), about.st_size, about.st_mtime_ns, about.st_ino))
+            found.append(File(path, _name(project, path), about.st_size, about.st_mtime_ns, str(about.st_ino)))
         elif len(paths) == 1 and not stat.S_ISDIR(about.st_mode):
             raise Invalid(
                 f"{_name(project, path)}: is no regular file; files can be read again, pipes and devices cannot"
@@ -114,15 +121,18 @@ def _there(project: Path, missing: Path) -> str:
 
 def watch(file: File) -> None:
     """Raises `Unavailable` if the file is not the one that the run was planned with."""
+    if file.store is not None:
+        searching.watch(file, file.store)
+        return
     try:
         about = file.path.stat()
     except FileNotFoundError as fault:
         raise Unavailable(f"{file.name}: is gone; it was there when the run was planned") from fault
-    if (about.st_size, about.st_mtime_ns, about.st_ino) == (file.size_bytes, file.changed_ns, file.inode):
+    if (about.st_size, about.st_mtime_ns, str(about.st_ino)) == (file.size_bytes, file.changed_ns, file.version):
         return
     how = (
         "was replaced by another file"
-        if about.st_ino != file.inode
+        if str(about.st_ino) != file.version
         else (
             f"has {about.st_size} bytes where it had {file.size_bytes}"
             if about.st_size != file.size_bytes

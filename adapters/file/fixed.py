@@ -71,11 +71,12 @@ class FixedWidth:
         encoding = encoding_of(node.encoding)
         begin, sample = _head(file, node, 1 << 16)
         start, stop = part
-        with opened(file, encoding) as reader:
+        if stop is not None:
+            start, stop = (record_start(file, place, begin, LINES) for place in (start, stop))
+        with opened(file, encoding, stop) as reader:
             if stop is None:
                 places = Places(file, line_ends(array(read_fully(reader, start, file.name)), None))
             else:
-                start, stop = (record_start(file, place, begin, LINES) for place in (start, stop))
                 reader.seek(start)
                 places = Places(file)
             parser = Parser(spans_of(node.layout), schema, _dialect(node), encoding, places)

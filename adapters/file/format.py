@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from adapters.file.stores.ahead import Ahead
+from adapters.file.stores.store import Entry, Store
 from pipelines.node import Chunk, Json, Split, Want
 
 if TYPE_CHECKING:
@@ -24,12 +27,26 @@ class File:
     """A file as it was when the run was planned."""
 
     path: Path
-    """Where it is, absolute."""
+    """Where it is, absolute; in a store: inside of the connection's folder. Its suffixes tell what it is."""
     name: str
     """What messages and the column of `filename` call it: from the project folder where it lies inside."""
     size_bytes: int
     changed_ns: int
-    inode: int
+    version: str
+    """What tells it from another file that takes its name: its inode, a store's ETag; may be empty."""
+    store: Store | None = None
+    """Where it lies; None: on a path of this machine."""
+
+    def open(self, stop: int | None = None) -> io.RawIOBase:
+        """Its bytes from the beginning on, to seek and to read. From a store bytes are fetched ahead, up to `stop`."""
+        if self.store is None:
+            return self.path.open("rb", buffering=0)
+        return Ahead(self.store.open(self.entry), self.size_bytes, stop)
+
+    @property
+    def entry(self) -> Entry:
+        """What a store calls it."""
+        return Entry(self.path.as_posix(), self.size_bytes, self.changed_ns, self.version)
 
 
 class Format(Protocol):

@@ -12,9 +12,10 @@ from pydantic import AfterValidator, Field
 
 from adapters.file import seen
 from adapters.file.avro import Avro
+from adapters.file.connection import place_of
 from adapters.file.csv import Csv
 from adapters.file.encodings import Encoding
-from adapters.file.finding import FORMATS, find, suffix_of, watch
+from adapters.file.finding import FORMATS, found_in, suffix_of, watch
 from adapters.file.fixed import FixedWidth
 from adapters.file.format import File, Format
 from adapters.file.jsonl import JsonLines
@@ -61,9 +62,12 @@ class Get(node.Get):
 
     category: ClassVar[str] = "files"
 
+    connection: str | None = Field(default=None, examples=["lake"])
+    """Where the files are, by the name of a connection of adapter `file`: S3 or SFTP. Without it they are on this
+    machine."""
     path: str = Field(examples=["in/orders.csv", "in/", "in/orders-*.jsonl"])
     """A file, a folder (all its files and those below, but for names that begin with `.` or `_`) or a pattern with `*`,
-    `?`, `**`; from the project folder. Taken as it is written: `$name` means nothing here."""
+    `?`, `**`; from the project folder, or the connection's. Taken as it is written: `$name` means nothing here."""
     format: Literal["csv", "jsonl", "parquet", "avro", "fixed"] | None = None
     """What the files are; without it their suffix tells: `.csv`, `.tsv`, `.txt`; `.jsonl`, `.ndjson`, `.json`;
     `.parquet`, `.pq`; `.avro`. `fixed` (records of fixed width) is always told."""
@@ -81,7 +85,7 @@ class Get(node.Get):
     once: bool = False
     """Whether each file is read once: what a finished run has read is not read again unless its size or time changed."""
     filename: str | None = None
-    """The name of a column to add, which holds each record's file as seen from the project folder."""
+    """The name of a column to add, which holds each record's file as seen from the project folder or the connection's."""
     header: bool = True
     """CSV: whether the first record names the columns. Columns without a name are called `column_1` and so on."""
     delimiter: Mark | None = None
@@ -138,6 +142,10 @@ class Get(node.Get):
         ),
     )
 
+    def files(self, scope: Scope) -> list[File]:
+        """The files there are now, by name."""
+        return found_in(place_of(self.connection, scope), self.path)
+
     def types(self) -> dict[str, str]:
         """The DuckDB types that are declared, by column."""
         return dict(self.columns) if isinstance(self.columns, dict) else {}
@@ -172,7 +180,7 @@ class Get(node.Get):
         return {"out": None}
 
     def _checked(self, scope: Scope, report: Report) -> pa.Schema | None:
-        files = find(scope.project, self.path)
+        files = self.files(scope)
         whole = self._whole(files)
         if whole is None:
             what = (
@@ -222,12 +230,12 @@ class Get(node.Get):
         return picked.append(pa.field(self.filename, pa.string()))
 
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
-        files = find(scope.project, self.path)
+        files = self.files(scope)
         new = seen.unread(files, position) if self.once else files
         also, after = self._also(files, scope), (position or {}).get("cursor")
         splits = [
             Split(
-                [file.name, file.size_bytes, file.changed_ns, file.inode, split.payload, also, after],
+                [file.name, file.size_bytes, file.changed_ns, file.version, split.payload, also, after],
                 split.room,
                 split.weight_bytes,
             )
@@ -256,8 +264,9 @@ class Get(node.Get):
         return f"{len(new)} new file{'s' * (len(new) != 1)}, {len(files) - len(new)} read before"
 
     def read(self, split: Json, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
-        name, size_bytes, changed_ns, inode, part, also, after = split
-        file = File(scope.project / name, name, size_bytes, changed_ns, inode)
+        name, size_bytes, changed_ns, version, part, also, after = split
+        place = place_of(self.connection, scope)
+        file = File(place.path(name), name, size_bytes, changed_ns, version, place.store)
         watch(file)
         wanted = pa.schema([field for field in schema if want.columns is None or field.name in want.columns])
         given = 0
@@ -285,7 +294,7 @@ class Get(node.Get):
 
     def names(self, scope: Scope) -> list[str] | None:
         """The names of all columns of the files, in their order; None where there is no file to tell."""
-        whole = self._whole(find(scope.project, self.path))
+        whole = self._whole(self.files(scope))
         return None if whole is None else list(whole.names)
 
     def parse(self, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
@@ -296,7 +305,7 @@ class Get(node.Get):
     def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
         if self.cursor is None:
             return super().position_at(scope, first, last, then)
-        whole = self._whole(find(scope.project, self.path))
+        whole = self._whole(self.files(scope))
         if whole is None or self.cursor not in whole.names:
             raise Invalid(f"cursor {self.cursor!r}: its type cannot be known, no file has it")
         kind = whole.field(self.cursor).type

@@ -81,11 +81,12 @@ class JsonLines:
         """The records of a byte range."""
         encoding, begin = encoding_of(node.encoding), _start(file, node)
         start, stop = part
-        with opened(file, encoding) as reader:
+        if stop is not None:
+            start, stop = (record_start(file, place, begin, LINES) for place in (start, stop))
+        with opened(file, encoding, stop) as reader:
             if stop is None:
                 places = Places(file, line_ends(array(read_fully(reader, start, file.name)), None))
             else:
-                start, stop = (record_start(file, place, begin, LINES) for place in (start, stop))
                 reader.seek(start)
                 places = Places(file)
             size = block_bytes(_sample(file, node, 1 << 16), want)

@@ -8,13 +8,14 @@ would kill the process), and column chunks are streamed, so that a large row gro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adapters.file.format import File
+from adapters.file.stores.ahead import Ahead
 from pipelines.align import unify
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Chunk, Json, Split, Want
@@ -58,26 +59,59 @@ class Parquet:
 
     def read(self, file: File, part: Json, node: Get, schema: pa.Schema, want: Want) -> Iterator[Chunk]:
         """The records of a run of row groups."""
-        first_group, end_group = part
+        groups = list(range(*part))
         first = 0
-        with opened(file) as parquet:
+        rows = want.batch_rows if want.rows is None else max(1, min(want.batch_rows, want.rows))
+        with ahead(file) as stream, opened(file, stream) as parquet:
             own = _columns(parquet, file)
             here = [name for name in schema.names if name in own.names]
-            batches = parquet.iter_batches(
-                want.batch_rows if want.rows is None else max(1, min(want.batch_rows, want.rows)),
-                row_groups=list(range(first_group, end_group)),
-                columns=here,
-                use_threads=False,
-            )
-            for batch in batches:
+            for batch in _batches(parquet, groups, here, rows, stream):
                 yield Chunk(_fitted(batch, schema, file), first)
                 first += batch.num_rows
                 if want.rows is not None and first >= want.rows:
                     return
 
 
+def _batches(
+    parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str], rows: int, stream: Ahead | None
+) -> Iterator[pa.RecordBatch]:
+    """The records of some row groups; those of a store are fetched ahead, as far as they are wanted."""
+    if stream is None:
+        yield from parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False)
+        return
+    stream.announce([_ranges(parquet, group, frozenset(columns)) for group in groups])
+    for group in groups:
+        yield from parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+        stream.pass_group()
+
+
+def _ranges(parquet: pq.ParquetFile, group: int, columns: frozenset[str]) -> list[tuple[int, int]]:
+    """Where the wanted columns of a row group lie in the file."""
+    about = parquet.metadata.row_group(group)
+    found = []
+    for number in range(about.num_columns):
+        chunk = about.column(number)
+        if chunk.path_in_schema in columns or chunk.path_in_schema.partition(".")[0] in columns:
+            start = chunk.data_page_offset
+            if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+                start = min(start, chunk.dictionary_page_offset)
+            found.append((start, start + chunk.total_compressed_size))
+    return found
+
+
 @contextmanager
-def opened(file: File) -> Iterator[pq.ParquetFile]:
+def ahead(file: File) -> Iterator[Ahead | None]:
+    """The stream of a file that lies in a store; None for one on a path."""
+    if file.store is None:
+        yield None
+        return
+    with file.open() as stream:
+        assert isinstance(stream, Ahead)
+        yield stream
+
+
+@contextmanager
+def opened(file: File, stream: Ahead | None = None) -> Iterator[pq.ParquetFile]:
     """The file, open; what goes wrong with it, said with its name.
 
     Raises:
@@ -85,9 +119,15 @@ def opened(file: File) -> Iterator[pq.ParquetFile]:
         Unavailable: it cannot be read just now.
     """
     try:
-        with pq.ParquetFile(
-            file.path, pre_buffer=False, buffer_size=BUFFER_BYTES, coerce_int96_timestamp_unit="us"
-        ) as parquet:
+        with (
+            ahead(file) if stream is None else nullcontext(stream) as source,
+            pq.ParquetFile(
+                file.path if source is None else pa.PythonFile(source, "r"),
+                pre_buffer=False,
+                buffer_size=BUFFER_BYTES,
+                coerce_int96_timestamp_unit="us",
+            ) as parquet,
+        ):
             yield parquet
     except PermissionError as fault:
         raise Unavailable(f"{file.name}: may not be read by this user; allow it, or run as one who may") from fault

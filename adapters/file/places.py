@@ -32,7 +32,7 @@ def _cell(file: File, number: int) -> int:
 
 
 def _counted(file: File, start: int, stop: int) -> int:
-    with file.path.open("rb", buffering=0) as handle:
+    with file.open() as handle:
         handle.seek(start)
         data = read_fully(handle, stop - start + 1, file.name)
     following = data[stop - start] if len(data) > stop - start else None

@@ -11,6 +11,9 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from adapters.file import delivering
+from adapters.file.connection import place_of
+from adapters.file.delivering import StorePublication
 from adapters.file.encodings import Encoding
 from adapters.file.forms import Compression, Format, form_of
 from adapters.file.layout import Layout
@@ -20,7 +23,7 @@ from adapters.file.publish_build import Builder
 from adapters.file.target import Target
 from adapters.file.writers import ARRIVED, Form, Staging, StagingWriter, plain_schema
 from adapters.file.writers_parquet import ParquetForm
-from pipelines.errors import Invalid
+from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Example, Part, Publication, Report, Schemas, Writer
 from pipelines.node import Post as PostKind
 from pipelines.scope import Scope
@@ -35,8 +38,11 @@ class Post(PostKind):
     the old or the new one whole. After a crash the run goes on where it was and delivers nothing twice.
     """
 
+    connection: str | None = Field(default=None, examples=["lake"])
+    """Where the files go, by the name of a connection of adapter `file`: S3 or SFTP. Without it they stay on this
+    machine."""
     path: str = Field(min_length=1, examples=["out/orders.parquet", "out/orders/", "out/year={year}/"])
-    """Where to, from the project folder. A file's name gives that one file; a path that ends in `/` a folder of parts,
+    """Where to, from the project folder or the connection's. A file's name gives that one file; a path that ends in `/` a folder of parts,
     which is quicker for bulk. `{column}` stands for a value of the record: `out/{country}.csv` gives a file for each
     country, `out/year={year}/` a folder for each year, with `year` in the path and no longer in the files. Missing
     folders are made."""
@@ -121,17 +127,23 @@ class Post(PostKind):
                 found += misfits(self, schema, scope)
         except Invalid as fault:
             found += [(("path",), problem.what, problem.fix) for problem in fault.problems]
+        except Unavailable as fault:
+            report(("path",), str(fault), "what is there cannot be looked at now", warning=True)
         for at, what, fix in found:
             report(at, what, fix)
         return {"out": schema}
 
     def target(self, scope: Scope) -> str:
-        """The absolute path, links followed."""
-        target = Target.of(self.path, scope)
+        """The absolute path, links followed; the address in a store."""
+        target = self.into(scope)
+        if target.store is not None:
+            return f"{target.store.address}/{self.path.lstrip('/')}"
         return str(target.root / target.pattern) + ("/" if target.is_folder else "")
 
     def delivery(self) -> tuple[str, str]:
         """Effectively once, by rename."""
+        if self.connection is not None:
+            return "effectively once", "what was uploaded shows in one step for each file, once for each run"
         if self.mode == "append" and self.path.endswith("/"):
             return "effectively once", "parts carry the run's name, so that adding them again changes nothing"
         return "effectively once", "the finished file is renamed into place once for each run"
@@ -139,7 +151,7 @@ class Post(PostKind):
     def open(self, schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> Writer:
         """A writer of part files in the run's folder."""
         self._must_fit(schema, scope)
-        target = Target.of(self.path, scope)
+        target = self.into(scope)
         form = self.form()
         stored = self._stored(schema, target, form)
         if self.mode in ("upsert", "delete"):
@@ -151,9 +163,9 @@ class Post(PostKind):
 
     def publish(self, parts: Sequence[Part], schema: pa.Schema, scope: Scope, token: str) -> Publication:
         """The parts of all writers on their way into place."""
-        target = Target.of(self.path, scope)
-        form = self.form()
         name = token_name(token)
+        target = self.into(scope, name)
+        form = self.form()
         builder = Builder(
             form,
             target,
@@ -165,11 +177,26 @@ class Post(PostKind):
             scope.environment.runner.memory_bytes // 4,
             scope.staging / "parts" / f"keys-{name}",
         )
+        if target.store is not None:
+            return StorePublication(target.store, builder, _mark(scope, name))
         return FilePublication(builder, _mark(scope, name))
 
     def is_published(self, scope: Scope, token: str) -> bool:
         """Whether this publication shows whole."""
+        store = place_of(self.connection, scope).store
+        if store is not None:
+            return delivering.is_done(store, _mark(scope, token_name(token)))
         return is_done(_mark(scope, token_name(token)), token_name(token))
+
+    def sweep(self, scope: Scope, token: str) -> None:
+        """Removes what a run that died had brought to a store."""
+        store = place_of(self.connection, scope).store
+        if store is not None:
+            delivering.sweep(store, _mark(scope, token_name(token)))
+
+    def into(self, scope: Scope, name: str = "") -> Target:
+        """Where to; `name` is that of a publication."""
+        return Target.of(self.path, scope, place_of(self.connection, scope).store, name)
 
     def form(self) -> Form:
         """How the files are written."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from adapters.file.delivering import columns_in
 from adapters.file.forms import BINARY, FIELDS, form_of, told_format
 from adapters.file.layout import overlapping, spans_of
 from adapters.file.parquet import plain_type
@@ -81,7 +82,7 @@ def _fixed_problems(node: Post) -> Iterator[Found]:
 
 def misfits(node: Post, schema: pa.Schema, scope: Scope) -> Iterator[Found]:
     """What of records of these columns cannot go there."""
-    target, form = Target.of(node.path, scope), form_of(node)
+    target, form = node.into(scope), form_of(node)
     for what, fix in target.problems(schema):
         yield ("path",), what, fix
     yield from _key_misfits(node, schema, target)
@@ -139,14 +140,16 @@ def columns_there(target: Target, form: Form) -> dict[str, pa.DataType | None] |
     """The columns of what is there already: of the file, or of a folder's first."""
     if target.columns and not target.is_folder:
         return None
+    there = _columns_on_path(target, form) if target.store is None else columns_in(target.store, target, form)
+    return None if there is None else {name: kind for name, kind in there.items() if name not in target.hive_columns}
+
+
+def _columns_on_path(target: Target, form: Form) -> Mapping[str, pa.DataType | None] | None:
     found: Path | None = target.root
     if target.is_folder:
         every = target.root.rglob(f"*{form.suffix}") if target.root.is_dir() else ()
         found = min((path for path in every if not path.name.startswith((".", "_"))), default=None)
-    if found is None or not found.is_file():
-        return None
-    there = form.columns(found)
-    return None if there is None else {name: kind for name, kind in there.items() if name not in target.hive_columns}
+    return None if found is None or not found.is_file() else form.columns(found)
 
 
 def _fits(coming: pa.DataType, there: pa.DataType | None) -> bool:

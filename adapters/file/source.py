@@ -64,10 +64,13 @@ def to_utf8(data: memoryview, encoding: str) -> memoryview:
 
 
 @contextmanager
-def opened(file: File, encoding: str) -> Iterator[Reader]:
-    """The file's bytes: as they are, or decompressed, or in UTF-8 where characters have several bytes."""
+def opened(file: File, encoding: str, stop: int | None = None) -> Iterator[Reader]:
+    """The file's bytes: as they are, or decompressed, or in UTF-8 where characters have several bytes.
+
+    Where it will not be read beyond `stop`, nothing there is fetched ahead.
+    """
     try:
-        with file.path.open("rb", buffering=0) as raw:
+        with file.open(stop) as raw:
             compression = compression_of(file.path)
             stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), compression) if compression else raw
             if encoding != UTF8 and not has_single_bytes(encoding):

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adapters.file.searching import inside
+from adapters.file.stores.store import Store
 from adapters.file.text import nested, text
 from pipelines.scope import Scope
 from pipelines.tables.relation import suggestion
@@ -38,14 +40,28 @@ class Target:
     pattern: str
     """What comes below the root, with its `{column}`s; empty without any."""
     is_folder: bool
+    store: Store | None = None
+    """Where it is, if not on this machine: then the root lies in `mirror`."""
+    mirror: Path = Path()
+    """A folder of the run that looks like the store's, as far as a publication needs it."""
 
     @classmethod
-    def of(cls, path: str, scope: Scope) -> Target:
+    def of(cls, path: str, scope: Scope, store: Store | None = None, name: str = "") -> Target:
+        """A path in the project folder or a store; there `name` tells apart what is built for one publication."""
+        mirror = Path()
+        if store is not None:
+            mirror = Path(os.path.realpath(scope.staging / "parts" / f"store-{name}"))
+            path, scope = inside(path) + ("/" if path.endswith("/") else ""), replace(scope, project=mirror)
         pieces = path.split("/")
         cut = next((number for number, piece in enumerate(pieces) if _PLACE.search(piece)), len(pieces))
         fixed = "/".join(pieces[:cut]) or ("/" if path.startswith("/") else ".")
         root = Path(os.path.realpath(scope.path(fixed)))
-        return cls(root, "/".join(pieces[cut:]).rstrip("/"), path.endswith("/"))
+        return cls(root, "/".join(pieces[cut:]).rstrip("/"), path.endswith("/"), store, mirror)
+
+    @property
+    def inside(self) -> str:
+        """The root's path in the store."""
+        return self.root.relative_to(self.mirror).as_posix().removeprefix(".")
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class FixedForm:
 
     def batches(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """The records, read as `file.get` does, and beside their columns each as its line."""
-        file = File(path, str(path), path.stat().st_size, 0, 0)
+        file = File(path, str(path), path.stat().st_size, 0, "")
         dialect = Dialect(SEPARATOR, "", "", (self.null,))
         with uncompressed(path, self.compression) as source:
             parser = Parser(self.spans, schema, dialect, self.encoding, Places(file, 0))

@@ -68,10 +68,7 @@ variables: {list: [1], Country: DE}
         'environments/local.yaml:3: runner: "workers" must be at least 1, not 0',
         'environments/local.yaml:5: connection "shop": no adapter is called "sqlit"; did you mean "sqlite"?',
         'environments/local.yaml:6: connection "erp": unknown field "pth"; did you mean "path"?',
-        (
-            'environments/local.yaml:7: connection "files": the adapter file needs no connection; '
-            "take it out; file nodes name their places themselves"
-        ),
+        'environments/local.yaml:7: connection "files": the field "url" is missing',
         (
             'environments/local.yaml:8: connection "Bad Name": a connection cannot be called so; names are lower-case words '
             'joined by "-", at most 63 characters, such as "bad-name"'

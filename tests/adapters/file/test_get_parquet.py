@@ -25,7 +25,7 @@ HOSTILE = sorted((Path(__file__).parents[2] / "hostile" / "parquet").glob("*.par
 
 def file_at(path: Path) -> File:
     facts = path.stat()
-    return File(path, path.name, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+    return File(path, path.name, facts.st_size, facts.st_mtime_ns, str(facts.st_ino))
 
 
 def chunks_of(path: Path, schema: pa.Schema | None = None, **want: Any) -> Iterator[Chunk]:

@@ -32,7 +32,7 @@ def written(folder: Path, data: bytes) -> File:
     path = folder / "data.csv"
     path.write_bytes(data)
     about = path.stat()
-    return File(path, "data.csv", len(data), about.st_mtime_ns, about.st_ino)
+    return File(path, "data.csv", len(data), about.st_mtime_ns, str(about.st_ino))
 
 
 @settings(max_examples=50, deadline=None)
