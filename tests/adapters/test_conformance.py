@@ -22,7 +22,7 @@ from pipelines.conformance import GetConformance, PostConformance
 from pipelines.conformance.examples import Records
 from pipelines.conformance.nodes import NodeConformance
 from pipelines.environment import Connection, Environment
-from pipelines.node import Example, Node
+from pipelines.node import Example
 from pipelines.scope import Scope
 from tests.adapters.file.post_room import read_back
 from tests.adapters.orders import NEW, ORDERS, ROWS
