@@ -23,8 +23,10 @@ def same_key(relation: str, key: Sequence[str]) -> str:
     names = [name_of(name) for name in key]
     same = " AND ".join(f"i.{name} IS NOT DISTINCT FROM g.{name}" for name in names)
     made = f"SELECT m.rid, {', '.join(f'f.{name}' for name in names)} FROM {MADE} m JOIN {name_of(relation)} f ON f.{ROW_ID} = m.rid"
-    # made first: joining all records of a key with one another would be quadratic where one key has most of them
-    return f"WITH g AS MATERIALIZED ({made}) SELECT g.rid, i.{ROW_ID} AS parent FROM g JOIN {name_of(relation)} i ON {same}"
+    # made first: joining all records of a key with one another would be quadratic where one key has most of them; and then
+    # what has such a key, or DuckDB hashes all records to find the few
+    some = f"SELECT i.{ROW_ID}, {', '.join(f'i.{name}' for name in names)} FROM {name_of(relation)} i SEMI JOIN g ON {same}"
+    return f"WITH g AS MATERIALIZED ({made}) SELECT g.rid, i.{ROW_ID} AS parent FROM g JOIN ({some}) i ON {same}"
 
 
 def parents_of(bench: Workbench, pairs: str, made: pa.Array) -> pa.RecordBatch:
