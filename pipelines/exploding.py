@@ -12,19 +12,21 @@ from pipelines.sql.literals import name_of
 from pipelines.sql.workbench import Workbench
 
 
-def refuse_explosion(bench: Workbench, station: Station, job: Job, rows: Mapping[str, int]) -> None:
+def refuse_explosion(bench: Workbench, station: Station, job: Job, rows: Mapping[str, int], alike: int = 0) -> None:
     """Fails where the pairs of a join's records are more than its limit, or the environment's; says which key it is.
 
     Args:
         rows: how many records lie in the relations `left` and `right`.
+        alike: how many of the smaller one have the same key at most; 0: that is to be counted.
     """
     config = station.spec.config
-    keys = config.paired_by() if isinstance(config, Wide) else None
-    if not isinstance(config, Wide) or keys is None:
+    pairing = config.pairing(station.named_inputs) if isinstance(config, Wide) else None
+    if not isinstance(config, Wide) or pairing is None:
         return
+    keys = pairing.keys
     limit = config.most_records() or job.scope.environment.runner.made_records
     made = job.watch.meter.rows(station.name, "out")
-    if made + rows["left"] * rows["right"] <= limit:
+    if made + rows["left"] * rows["right"] <= limit or (alike and made + alike * max(rows.values()) <= limit):
         return
     few = "left" if rows["left"] < rows["right"] else "right"
     columns = [mine if few == "left" else theirs for mine, theirs in keys.items()]

@@ -7,7 +7,7 @@ worker, and a process that takes the run up again, comes to the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +21,13 @@ from pipelines.facts import Plain
 from pipelines.job import Job
 from pipelines.node import Wide
 from pipelines.phases import phased
+from pipelines.placing import Places
 from pipelines.plan import Station
 from pipelines.records import ROW_ID
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
 from pipelines.wide import HELD_BATCHES, HELD_BYTES, Leaving, heeded, open_bench, relation_of, with_row_id
+from pipelines.wire import read_spill
 
 LENT_BYTES = 64 << 20
 """An input is lent up to this size on disk, and up to a share of the environment's memory."""
@@ -80,6 +82,7 @@ class Borrower:
         self._schemas = {name: with_row_id(schema) for name, schema in station.named_inputs.items()}
         self._bench = open_bench(job)
         files = [Path(path) for path, _ in station.lent]
+        self._places = _places(config, station, files, self._schemas)
         self._lent_rows = self._bench.keep(relation_of(station.borrows), files, self._schemas[station.borrows])
         self._most_rows = max(HELD_BATCHES * job.plan.batch_rows, self._lent_rows)
         self._most_bytes = HELD_BYTES + sum(path.stat().st_size for path in files)
@@ -106,9 +109,18 @@ class Borrower:
             if name != self._station.borrows:
                 rows[name] = self._held_rows
                 self._bench.lend(relation_of(name), pa.Table.from_batches(self._held.get(name, []), schema))
-        refuse_explosion(self._bench, self._station, self._job, rows)
-        self._held, self._held_rows, self._held_bytes = {}, 0, 0
+        refuse_explosion(self._bench, self._station, self._job, rows, alike=1 if self._places is not None else 0)
+        held, self._held, self._held_rows, self._held_bytes = self._held, {}, 0, 0
+        if self._places is not None:
+            return taken, self._placed(self._places, held.get("left", []), then)
         return taken, self._given(then, taken)
+
+    def _placed(self, places: Places, held: list[pa.RecordBatch], then: Callable[[Workbench], None] | None) -> Leaving:
+        for batch in held:
+            yield align(places.paired(batch, self._gives), self._gives)
+        if then is not None and held:
+            then(self._bench)
+        self._bench.clear()
 
     def _given(self, then: Callable[[Workbench], None] | None, taken: int) -> Leaving:
         if not taken:
@@ -120,3 +132,13 @@ class Borrower:
     def close(self) -> None:
         """Ends it; what was lent stays for the others."""
         self._bench.close()
+
+
+def _places(config: Wide, station: Station, files: list[Path], schemas: Mapping[str, pa.Schema]) -> Places | None:
+    """Where the records of a lent right input are by their key, if that can be told."""
+    if station.borrows != "right":
+        return None
+    batches = [batch for file in files for batch in read_spill(file)]
+    return Places.of(
+        config.pairing(station.named_inputs), schemas["left"], pa.Table.from_batches(batches, schemas["right"])
+    )

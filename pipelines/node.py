@@ -27,6 +27,7 @@ from pipelines.model import Model
 from pipelines.passage import NotForwarded, Passage
 
 if TYPE_CHECKING:
+    from pipelines.placing import Pairing
     from pipelines.scope import Scope
     from pipelines.sql.sandbox import Sandbox
 
@@ -166,9 +167,8 @@ class Wide(Node):
         """How many leave of those that are in order; None: all."""
         return None
 
-    def paired_by(self) -> Mapping[str, str] | None:
-        """Columns of `left` to columns of `right`: each pair of records in which they are equal becomes a record. None: no
-        pairs are made."""
+    def pairing(self, schemas: Mapping[str, pa.Schema]) -> Pairing | None:
+        """How each pair of a record of `left` and one of `right` becomes a record. None: no pairs are made."""
         return None
 
     def most_records(self) -> int | None:

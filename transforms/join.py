@@ -9,6 +9,7 @@ from pydantic import Field
 from pipelines.descent import MADE
 from pipelines.errors import Invalid
 from pipelines.node import Example, Report, Schemas, Wide
+from pipelines.placing import Pairing
 from pipelines.records import ROW_ID
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
@@ -83,8 +84,11 @@ class Join(Wide):
             for mine, theirs in keys.items()
         )
 
-    def paired_by(self) -> Mapping[str, str] | None:
-        return None if self.how in ("semi", "anti") else self._keys()
+    def pairing(self, schemas: Mapping[str, pa.Schema]) -> Pairing | None:
+        if self.how in ("semi", "anti"):
+            return None
+        taken, keeps_right = self._taken(schemas["right"]), self.how in ("right", "full")
+        return Pairing(self._keys(), taken, keeps_left=self.how in ("left", "full"), keeps_right=keeps_right)
 
     def most_records(self) -> int | None:
         return self.limit
@@ -113,8 +117,8 @@ class Join(Wide):
         on = " AND ".join(f"l.{column(mine)} = r.{column(theirs)}" for mine, theirs in self._keys().items())
         mine = f'SELECT l.* FROM "left" l SEMI JOIN {MADE} m ON l.{ROW_ID} = m.rid'
         return (
-            f"SELECT l.{ROW_ID} AS rid, l.{ROW_ID} AS parent FROM ({mine}) l UNION ALL "
-            f'SELECT l.{ROW_ID}, r.{ROW_ID} FROM ({mine}) l JOIN "right" r ON {on}'
+            f"WITH mine AS MATERIALIZED ({mine}) SELECT l.{ROW_ID} AS rid, l.{ROW_ID} AS parent FROM mine l UNION ALL "
+            f'SELECT l.{ROW_ID}, r.{ROW_ID} FROM mine l JOIN "right" r ON {on}'
         )
 
     def needs(

@@ -171,3 +171,17 @@ def test_a_preview_joins_as_well(tmp_path: Path) -> None:
     shown = preview(Request(shop(tmp_path, NODES["left join"][0]), "shop"), "wide", 10_000)
 
     assert shown.num_rows == 5000
+
+
+@pytest.mark.parametrize("name", ["inner join", "left join"])
+def test_a_key_that_is_there_twice_on_the_small_side_makes_both_pairs(tmp_path: Path, name: str) -> None:
+    nodes, sql = NODES[name]
+    made(tmp_path)
+    with (tmp_path / "customers.csv").open("a") as file:
+        file.write("7,seven\n7,also seven\n8,eight again\n")
+
+    report, spilled = run_and_spill(shop(tmp_path, nodes, batch_rows=300))
+
+    assert report["balanced"], report["error"]
+    assert spilled == {("wide", "right"): 203}
+    assert in_any_order(delivered(tmp_path)) == in_any_order(expected(tmp_path, sql))
