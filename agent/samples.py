@@ -49,6 +49,19 @@ def _plain(value: Any, kind: pa.DataType) -> Any:
         return date.fromisoformat(value)
     if pa.types.is_string(kind) and not isinstance(value, str):
         return str(value)
+    if pa.types.is_struct(kind) and isinstance(value, Mapping):
+        return {name: _plain(part, kind.field(name).type) for name, part in _known(value, kind).items()}
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [_plain(part, kind.value_type) for part in value]
+    return value
+
+
+def _known(value: Mapping[str, Any], kind: pa.StructType) -> Mapping[str, Any]:
+    """A struct's fields, all of which the type must have: Arrow would leave the others out in silence."""
+    names = [field.name for field in kind]
+    unknown = [name for name in value if name not in names]
+    if unknown:
+        raise ValueError(f"no field {unknown[0]!r}; there are: {', '.join(names)}")
     return value
 
 

@@ -69,6 +69,19 @@ threads = [threading.Thread(target=part, args=(number,)) for number in range(2)]
 """
 
 
+WRITE_BY_HAND = """
+import psycopg
+with psycopg.connect({words!r}) as connection, connection.cursor() as cursor:
+    if {stage!r}:
+        cursor.execute({stage!r})
+    with cursor.copy({copy!r}) as copy, open({text!r}, "rb") as file:
+        while block := file.read(1 << 20):
+            copy.write(block)
+    if {merge!r}:
+        cursor.execute({merge!r})
+"""
+
+
 def measure(folder: Path, runs: int, scale: float) -> None:
     with alone(Server.made) as server:
         words = f"postgresql://{USER}@127.0.0.1:{server.port}/postgres"
@@ -150,18 +163,14 @@ def _write(server: Server, words: str, folder: Path, runs: int, rows: int, mode:
     text = str(folder / "orders.csv")
     duckdb.execute(f"COPY (FROM '{folder / 'orders.parquet'}') TO '{text}' (HEADER false)")
     ours = _flow(server, folder, WRITE.format(mode=mode))
-    copied = f"COPY {{into}} ({columns}) FROM STDIN (FORMAT csv)"
     sets = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
-
-    def by_hand() -> None:
-        with server.connect() as connection, connection.transaction(), connection.cursor() as cursor:
-            if base:
-                cursor.execute("CREATE TEMP TABLE stage (LIKE kept) ON COMMIT DROP")
-            with cursor.copy(copied.format(into="stage" if base else "kept")) as copy, Path(text).open("rb") as file:
-                while block := file.read(1 << 20):
-                    copy.write(block)
-            if base:
-                cursor.execute(f"INSERT INTO kept SELECT * FROM stage ON CONFLICT (id) DO UPDATE SET {sets}")
+    code = WRITE_BY_HAND.format(
+        words=words,
+        text=text,
+        stage="CREATE TEMP TABLE stage (LIKE kept) ON COMMIT DROP" if base else "",
+        copy=f"COPY {'stage' if base else 'kept'} ({columns}) FROM STDIN (FORMAT csv)",
+        merge=f"INSERT INTO kept SELECT * FROM stage ON CONFLICT (id) DO UPDATE SET {sets}" if base else "",
+    )
 
     made = [f"INSERT INTO kept {TABLE.removeprefix('CREATE TABLE orders AS ').format(rows=base)}"] if base else []
     first = ["TRUNCATE kept", *made, "VACUUM ANALYZE kept"]
@@ -171,8 +180,13 @@ def _write(server: Server, words: str, folder: Path, runs: int, rows: int, mode:
         f"PostgreSQL {what}: cold",
         cold_goal,
         _fresh(server, first, lambda: process(cold, str(folder))),
-        _fresh(server, first, lambda: call(by_hand)),
+        _fresh(server, first, lambda: process([sys.executable, "-c", code])),
         runs,
     )
-    timed = [_fresh(server, first, lambda one=one: call(one)) for one in (ours, by_hand)]  # type: ignore[misc]
-    pairs(f"PostgreSQL {what}: warm", warm_goal, timed[0], timed[1], runs)
+    pairs(
+        f"PostgreSQL {what}: warm",
+        warm_goal,
+        _fresh(server, first, lambda: call(ours)),
+        _fresh(server, first, lambda: call(lambda: exec(code, {}))),
+        runs,
+    )

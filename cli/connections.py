@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cli import show
+from cli import importing, show
 from cli.project import here
 
 app = typer.Typer(help="The outside systems that an environment knows.", no_args_is_help=True)
+app.add_typer(importing.app, name="import", short_help="Makes connections and nodes of a description of an API")
 
 EnvironmentName = Annotated[str, typer.Option(help="The environment.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]

@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+
+from tests.parts.shop_models import NewOrder, NewOrders, Order, Orders, OrdersBefore, TakenOrder, answers, takes
 
 Fault = Callable[["Exchange"], Awaitable[None]]
 MOST_PER_PAGE = 100
@@ -180,21 +183,22 @@ async def _body(receive: Any) -> bytes:
 
 def api_of(shop: Shop) -> FastAPI:  # noqa: C901 - one function a path
     """The API."""
-    api = FastAPI(openapi_url="/openapi.json")
+    anybody = Depends(HTTPBearer(auto_error=False))  # it names a token in its description, and asks nobody for one
+    api = FastAPI(title="Test shop", openapi_url="/openapi.json", dependencies=[anybody])
 
     def page(start: int, count: int) -> list[dict[str, Any]]:
         return shop.orders[start : start + count]
 
-    @api.get("/orders")
+    @api.get("/orders", responses=answers(Orders))
     def by_page(page_no: int = 1, per_page: int = 10) -> Any:
         per_page = min(per_page, MOST_PER_PAGE)
         return {"items": page((page_no - 1) * per_page, per_page), "meta": {"total": len(shop.orders)}}
 
-    @api.get("/plain")
+    @api.get("/plain", responses=answers(list[Order]))
     def by_offset(offset: int = 0, limit: int = 10) -> Any:
         return page(offset, min(limit, MOST_PER_PAGE))
 
-    @api.get("/cursors")
+    @api.get("/cursors", responses=answers(OrdersBefore))
     def by_cursor(after: str = "0", limit: int = 10) -> Any:
         start = int(after)
         following = str(start + limit) if start + limit < len(shop.orders) else None
@@ -211,16 +215,16 @@ def api_of(shop: Shop) -> FastAPI:  # noqa: C901 - one function a path
             response.headers["Link"] = f'<{shop.url}/links?start=0>; rel="first", <?start={start + 10}>; rel="next"'
         return page(start, 10)
 
-    @api.get("/changes")
+    @api.get("/changes", responses=answers(list[Order]))
     def changes(since: str | None = None) -> Any:
         return [order for order in shop.orders if since is None or order["updated_at"] >= since]
 
-    @api.get("/orders/{order_no}")
+    @api.get("/orders/{order_no}", responses=answers(Order))
     def one(order_no: str) -> Any:
         found = [order for order in shop.orders if str(order["id"]) == order_no]
         return found[0] if found else JSONResponse({"detail": "no such order"}, 404)
 
-    @api.post("/orders", status_code=201)
+    @api.post("/orders", status_code=201, responses=answers(TakenOrder, 201), openapi_extra=takes(NewOrder))
     async def create(request: Request) -> Any:
         order = await request.json()
         key = request.headers.get("idempotency-key")
@@ -233,7 +237,7 @@ def api_of(shop: Shop) -> FastAPI:  # noqa: C901 - one function a path
             shop.answered_by_key[key] = made
         return JSONResponse(made, 201, headers={"Location": f"/orders/{made['id']}"})
 
-    @api.put("/orders/{order_no:path}")
+    @api.put("/orders/{order_no:path}", responses=answers(TakenOrder), openapi_extra=takes(NewOrder))
     async def put(order_no: str, request: Request) -> Any:
         return _take(shop, {**await request.json(), "order_no": order_no})
 
@@ -253,14 +257,14 @@ def api_of(shop: Shop) -> FastAPI:  # noqa: C901 - one function a path
     def shelf() -> Response:
         return Response(b"[" + b",".join(shop.shelf.values()) + b"]", media_type="application/json")
 
-    @api.post("/lists", status_code=201)
+    @api.post("/lists", status_code=201, responses=answers(list[TakenOrder], 201), openapi_extra=takes(list[NewOrder]))
     async def whole_list(request: Request) -> Any:
         orders = await request.json()
         if any(order["total"] < 0 for order in orders):
             return JSONResponse({"detail": "a total is negative"}, 422)
         return [_take(shop, order) for order in orders]
 
-    @api.post("/orders/bulk", status_code=207)
+    @api.post("/orders/bulk", status_code=207, openapi_extra=takes(NewOrders))
     async def bulk(request: Request) -> Any:
         results = []
         for order in (await request.json())["orders"]:

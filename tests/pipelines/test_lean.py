@@ -1,4 +1,4 @@
-"""Processes that never use pandas never load it, and those that do still can."""
+"""Processes that never use pandas or a Mongo client never load them, and those that do still can."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from pipelines.lean import importing_beam
 import pipelines.records
 with importing_beam():
     import apache_beam
-print("pandas" in sys.modules)
+print(bool({"pandas", "pymongo", "bson", "boto3"} & set(sys.modules)))
+"""
+
+LATER = """
+from pipelines.lean import importing_beam
+with importing_beam():
+    import apache_beam
+import pandas, pymongo, bson
+print(True)
 """
 
 ASKED = """
@@ -37,11 +45,12 @@ print(isinstance(frame, pandas.DataFrame) and back.column("n").to_pylist() == [1
     ("program", "answer"),
     [
         pytest.param(ARROW, "False", id="arrays of Python values do not load it"),
-        pytest.param(BEAM, "False", id="Beam does not load it"),
+        pytest.param(BEAM, "False", id="Beam does not load them"),
+        pytest.param(LATER, "True", id="afterwards they can be imported"),
         pytest.param(ASKED, "True", id="conversions asked for by name work"),
     ],
 )
-def test_pandas_is_loaded_only_where_it_is_asked_for(program: str, answer: str) -> None:
+def test_libraries_are_loaded_only_where_they_are_asked_for(program: str, answer: str) -> None:
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert (said.stdout.split(), said.stderr) == ([answer], "")
