@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from adapters.file.avro import Decoder
 from adapters.file.avro_blocks import MARKER_BYTES, Block, Bytes, Header, blocks, framed, head_of, packed, read_header
@@ -25,6 +26,7 @@ from pipelines.node import Want
 
 BLOCK_BYTES = 256 << 10
 MEND = "mend what is there, or use mode `replace`"
+MOST_SECONDS = (1 << 63) // 1_000
 CODECS = {"none": "null", "gzip": "deflate", "snappy": "snappy", "zstd": "zstandard"}
 """Avro's names of the compressions: its deflate is gzip without a frame."""
 
@@ -114,7 +116,12 @@ class AvroForm:
                 yield align(piece.batch, schema)
 
     def unfit(self, batch: pa.RecordBatch) -> list[Unfit]:
-        return []
+        found: list[Unfit] = []
+        for column, values in zip(batch.schema, batch.columns, strict=True):
+            for bad, words in _unfit(values):
+                if pc.any(bad).as_py():
+                    found.append(Unfit(pc.fill_null(bad, False), "out_of_range", words, values, column.name))
+        return found
 
     def unsupported(self, column: pa.Field) -> str:
         return unwritable(column)
@@ -140,3 +147,16 @@ def _blocks_of(path: Path) -> Iterator[Block]:
             if block.fault:
                 raise Invalid(f"{path}: at byte {block.offset}: {block.fault}; {MEND}")
             yield block
+
+
+def _unfit(values: pa.Array) -> Iterator[tuple[pa.BooleanArray, str]]:
+    """Where Avro has no such value, and why."""
+    kind = values.type
+    if pa.types.is_time(kind):
+        count = values.view(pa.int32() if kind.bit_width == 32 else pa.int64())
+        day = 86_400 * {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[kind.unit]
+        outside = pc.or_(pc.less(count, 0), pc.greater_equal(count, day))
+        yield outside, "lies outside of a day; make it null with a map"
+    if pa.types.is_timestamp(kind) and kind.unit == "s":
+        beyond = pc.greater(pc.abs(values.view(pa.int64())), MOST_SECONDS)
+        yield beyond, "lies beyond what milliseconds can tell; make it null with a map"
