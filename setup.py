@@ -23,6 +23,7 @@ TEST = [
     "pytest>=9",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
+    "python-calamine>=0.5",
     "trustme>=1.2",
     "uvicorn>=0.40",
 ]
@@ -63,6 +64,7 @@ setup(
         "tenacity>=9",
         "typer>=0.21",
         "tzdata>=2025.2",
+        "xlsxwriter>=3.2",
     ],
     extras_require={
         "test": TEST,

@@ -24,6 +24,8 @@ FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".avro": "avro",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
 }
 """Formats by suffix, that of a compression left out."""
 SHOWN_NAMES = 8

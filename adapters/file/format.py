@@ -1,6 +1,6 @@
 """What a file format gives to `file.get`: the columns, the splits and the records of files.
 
-`adapters/file/csv.py`, `jsonl.py`, `parquet.py`, `avro.py` and `fixed.py` each hold one `Format`. Finding files, positions, `once`, `cursor`,
+`adapters/file/csv.py`, `jsonl.py`, `parquet.py`, `avro.py`, `excel.py` and `fixed.py` each hold one `Format`. Finding files, positions, `once`, `cursor`,
 `where`, `filename` and watching for files that change under the reader are `file.get`'s and the same for all formats.
 """
 

@@ -9,6 +9,7 @@ from adapters.file.layout import spans_of
 from adapters.file.source import encoding_of
 from adapters.file.writers import Form
 from adapters.file.writers_avro import AvroForm
+from adapters.file.writers_excel import ExcelForm
 from adapters.file.writers_fixed import FixedForm
 from adapters.file.writers_parquet import ParquetForm
 from adapters.file.writers_text import Csv, Jsonl
@@ -17,7 +18,7 @@ from pipelines.errors import Invalid
 if TYPE_CHECKING:
     from adapters.file.post import Post
 
-Format = Literal["csv", "jsonl", "parquet", "avro", "fixed"]
+Format = Literal["csv", "jsonl", "parquet", "avro", "fixed", "excel"]
 Compression = Literal["none", "gzip", "zstd", "snappy"]
 
 FORMATS: dict[str, Format] = {
@@ -28,18 +29,21 @@ FORMATS: dict[str, Format] = {
     ".json": "jsonl",
     ".parquet": "parquet",
     ".avro": "avro",
+    ".xlsx": "excel",
 }
 PACKED: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 PACKED_SUFFIX: dict[str, str] = {"gzip": ".gz", "zstd": ".zst"}
-BINARY: dict[str, Compression] = {"parquet": "zstd", "avro": "gzip"}
+BINARY: dict[str, Compression] = {"parquet": "zstd", "avro": "gzip", "excel": "gzip"}
 """The formats that compress within themselves, and how they do unless told."""
 FIELDS: dict[str, tuple[str, ...]] = {
     "delimiter": ("csv",),
-    "header": ("csv",),
+    "header": ("csv", "excel"),
     "quoting": ("csv",),
     "null": ("csv", "fixed"),
     "layout": ("fixed",),
     "encoding": ("fixed",),
+    "sheet": ("excel",),
+    "split_sheets": ("excel",),
 }
 """The fields that are for some formats only."""
 
@@ -68,6 +72,8 @@ def form_of(node: Post) -> Form:
         return ParquetForm(compression=compression)
     if kind == "avro":
         return AvroForm(compression=compression)
+    if kind == "excel":
+        return ExcelForm(node.sheet, node.header, node.split_sheets)
     codec = None if compression == "none" else compression
     ending = PACKED_SUFFIX.get(compression, "")
     if kind == "jsonl":

@@ -1,4 +1,4 @@
-"""Reads files: CSV, JSON lines, Parquet, Avro, fixed width; one, a folder of them, or those that a pattern matches."""
+"""Reads files: CSV, JSON lines, Parquet, Avro, Excel, fixed width; one, a folder of them, or those that a pattern matches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from adapters.file.avro import Avro
 from adapters.file.connection import place_of
 from adapters.file.csv import Csv
 from adapters.file.encodings import Encoding
+from adapters.file.excel import Excel
+from adapters.file.excel_cells import Range
 from adapters.file.finding import FORMATS, found_in, suffix_of, watch
 from adapters.file.fixed import FixedWidth
 from adapters.file.format import File, Format
@@ -40,6 +42,7 @@ READERS: dict[str, Format] = {
     "parquet": Parquet(),
     "avro": Avro(),
     "fixed": FixedWidth(),
+    "excel": Excel(),
 }
 
 
@@ -49,14 +52,20 @@ def _one_mark(text: str) -> str:
     return text
 
 
+def _cell_range(text: str) -> str:
+    Range.of(text)
+    return text
+
+
+CellRange = Annotated[str, AfterValidator(_cell_range)]
 Mark = Annotated[str, AfterValidator(_one_mark)]
 
 
 class Get(node.Get):
-    """Reads files: CSV, JSON lines, Parquet, Avro or fixed width; one, a folder of them, or those that a pattern matches.
+    """Reads files: CSV, JSON lines, Parquet, Avro, Excel, fixed width; one, a folder, or those that a pattern matches.
 
-    Text is cut into byte ranges that are read side by side, Parquet into row groups, Avro into blocks; `.gz`, `.zst` and
-    `.bz2` files are read as a whole. A record that cannot be read, or has a value that does not fit its column, is set aside with its
+    Text is cut into byte ranges that are read side by side, Parquet into row groups, Avro into blocks, Excel
+    into sheets; `.gz`, `.zst` and `.bz2` files are read as a whole. A record that cannot be read, or has a value that does not fit its column, is set aside with its
     text, its line and the reason. A file that changes while it is read stops the run.
     """
 
@@ -68,9 +77,9 @@ class Get(node.Get):
     path: str = Field(examples=["in/orders.csv", "in/", "in/orders-*.jsonl"])
     """A file, a folder (all its files and those below, but for names that begin with `.` or `_`) or a pattern with `*`,
     `?`, `**`; from the project folder, or the connection's. Taken as it is written: `$name` means nothing here."""
-    format: Literal["csv", "jsonl", "parquet", "avro", "fixed"] | None = None
+    format: Literal["csv", "jsonl", "parquet", "avro", "fixed", "excel"] | None = None
     """What the files are; without it their suffix tells: `.csv`, `.tsv`, `.txt`; `.jsonl`, `.ndjson`, `.json`;
-    `.parquet`, `.pq`; `.avro`. `fixed` (records of fixed width) is always told."""
+    `.parquet`, `.pq`; `.avro`; `.xlsx`, `.xlsm`. `fixed` (records of fixed width) is always told."""
     columns: Names | dict[str, str] | None = Field(default=None, examples=[["id", "name"], {"id": "BIGINT"}])
     """Which columns to read: names, or names to DuckDB types to read them as. Without it all. Types that are not given
     are inferred from the heads of the files, the same for all files of a run; in CSV without a header the names are
@@ -87,7 +96,7 @@ class Get(node.Get):
     filename: str | None = None
     """The name of a column to add, which holds each record's file as seen from the project folder or the connection's."""
     header: bool = True
-    """CSV: whether the first record names the columns. Columns without a name are called `column_1` and so on."""
+    """CSV, Excel: whether the first record names the columns. Columns without a name are called `column_1` and so on."""
     delimiter: Mark | None = None
     """CSV: what stands between fields: `,` unless given, in `.tsv` files a tab."""
     quote: Mark = '"'
@@ -96,15 +105,24 @@ class Get(node.Get):
     """CSV: what makes the next character a plain one, such as a backslash. A doubled quote is one quote in any case."""
     layout: Layout | None = Field(default=None, examples=[{"order_id": {"width": 8, "pad": "0"}, "name": 20}])
     """Fixed width: the columns, each with its width in characters, or with where it stands and how."""
+    sheet: Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)] | None = Field(
+        default=None, examples=["Orders", 2, "2026-*"]
+    )
+    """Excel: the sheet, by its name or its place from 1, or all that a pattern with `*` and `?` matches. Without it the first that
+    is shown."""
+    range: CellRange | None = Field(default=None, examples=["A3:F100", "B:F", "B2"])
+    """Excel: which cells to read, header included."""
+    merged: Literal["first", "all"] = "first"
+    """Excel: whether of merged cells just the `first` has their value, as Excel keeps it, or `all` of them."""
     null_values: list[str] = Field(default=[""])
-    """CSV, fixed width: fields that stand for null where they are not in quotes; in columns other than text also in quotes."""
+    """CSV, fixed width, Excel: fields that stand for null where they are not in quotes; in columns other than text also in quotes."""
     decimal_separator: Literal[".", ","] = "."
     """CSV, fixed width: what stands before the decimals of a number."""
     encoding: Encoding = "utf-8"
     """Text: how characters are written: `utf-8`, `latin-1`, `cp1252`, `utf-16` and what else Python knows.
     A byte-order mark is skipped."""
     skip_rows: int = Field(default=0, ge=0)
-    """CSV, fixed width: how many lines to leave out at the beginning of each file, before the header."""
+    """CSV, fixed width, Excel: how many lines or rows to leave out at the beginning of each file, before the header."""
     split_bytes: int = Field(default=RANGE_BYTES, ge=1)
     """About how many bytes of a text file are read as one piece by one worker."""
 

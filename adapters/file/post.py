@@ -32,7 +32,7 @@ from pipelines.tables.relation import Names, as_list
 
 
 class Post(PostKind):
-    """Writes records to a file, or to a folder of files: CSV, JSON lines, Parquet, Avro or fixed width.
+    """Writes records to a file, or to a folder of files: CSV, JSON lines, Parquet, Avro, Excel, fixed width.
 
     Nothing shows before all records are written; then the file is renamed into place, so that whoever reads it finds
     the old or the new one whole. After a crash the run goes on where it was and delivers nothing twice.
@@ -47,7 +47,7 @@ class Post(PostKind):
     country, `out/year={year}/` a folder for each year, with `year` in the path and no longer in the files. Missing
     folders are made."""
     format: Format | None = None
-    """`csv`, `jsonl`, `parquet`, `avro`, told by the suffix of `path`, or `fixed`: records of fixed width. A folder without
+    """`csv`, `jsonl`, `parquet`, `avro`, `excel` (.xlsx), told by the suffix of `path`, or `fixed`: records of fixed width. A folder without
     a suffix gets Parquet."""
     mode: Literal["append", "upsert", "replace", "delete"] = "append"
     """`append` adds to what is there: a file is written again with the new records at its end, a folder gets new parts.
@@ -63,7 +63,7 @@ class Post(PostKind):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1, examples=[";"])
     """CSV: what stands between two values; a comma, in `.tsv` a tab."""
     header: bool = True
-    """CSV: whether the first line names the columns."""
+    """CSV, Excel: whether the first line names the columns."""
     quoting: Literal["needed", "text", "all"] = "needed"
     """CSV: which values stand in quotes: where needed, every text, or every value that is not null. An empty text is
     always quoted, so that it differs from null. Nested values are written as JSON."""
@@ -74,6 +74,11 @@ class Post(PostKind):
     that would not read back the same, is rejected."""
     encoding: Encoding = "utf-8"
     """Fixed width: how characters are written: `utf-8`, `latin-1`, `cp1252` and the like."""
+    sheet: str = Field(default="data", min_length=1, max_length=31)
+    """Excel: the sheet's name."""
+    split_sheets: bool = False
+    """Excel: whether records beyond the 1,048,576 rows of a sheet go on in further ones, `data 2` and so on. Without it they
+    are refused before anything is written."""
 
     category: ClassVar[str] = "files"
     examples: ClassVar[tuple[Example, ...]] = (

@@ -15,6 +15,7 @@ from adapters.file.parquet import plain_type
 from adapters.file.source import UTF8, encoding_of, has_single_bytes
 from adapters.file.target import Target
 from adapters.file.writers import Form
+from adapters.file.writers_excel import IS_THERE
 from pipelines.align import unify
 from pipelines.errors import Invalid
 from pipelines.scope import Scope
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from adapters.file.post import Post
 
 NOT_A_DELIMITER = '"\r\n.-+: \\'
-TITLES = {"csv": "CSV", "fixed": "fixed width"}
+TITLES = {"csv": "CSV", "fixed": "fixed width", "excel": "Excel"}
+NOT_IN_SHEETS = "[]:*?/\\"
 
 Found = tuple[tuple[str | int, ...], str, str]
 """Where in the node, what, and what would be right."""
@@ -47,6 +49,8 @@ def problems(node: Post) -> Iterator[Found]:
         yield from _csv_problems(node)
     if kind == "fixed":
         yield from _fixed_problems(node)
+    if kind == "excel":
+        yield from _excel_problems(node)
     if packed is not None and (kind in BINARY or node.compression not in (None, packed)):
         yield ("path",), "the suffix names another compression than the file will have", "let both say the same"
     if kind not in BINARY and node.compression == "snappy":
@@ -80,6 +84,18 @@ def _fixed_problems(node: Post) -> Iterator[Found]:
         yield ("null",), f"null {node.null!r} holds a line's end", "use a word such as NULL"
 
 
+def _excel_problems(node: Post) -> Iterator[Found]:
+    if node.mode in ("upsert", "delete"):
+        what = f"mode {node.mode} changes records that are there, and a workbook is always written as a whole"
+        yield ("mode",), what, "use `replace`, or keep the records in another format"
+    if any(sign in node.sheet for sign in NOT_IN_SHEETS) or node.sheet.startswith("'") or node.sheet.endswith("'"):
+        yield ("sheet",), f"{node.sheet!r} is no name for a sheet", f"leave away {NOT_IN_SHEETS} and quotes at the ends"
+    if node.split_sheets and len(node.sheet) > 26:
+        yield ("sheet",), f"{node.sheet!r} leaves no room for numbers behind it", "take at most 26 characters"
+    if node.compression is not None:
+        yield ("compression",), "a workbook has a compression of its own", "leave compression away"
+
+
 def misfits(node: Post, schema: pa.Schema, scope: Scope) -> Iterator[Found]:
     """What of records of these columns cannot go there."""
     target, form = node.into(scope), form_of(node)
@@ -89,6 +105,13 @@ def misfits(node: Post, schema: pa.Schema, scope: Scope) -> Iterator[Found]:
     stored = target.stored(schema)
     if node.mode != "delete":
         yield from _column_misfits(node, stored, form)
+    if (
+        form.is_built_whole
+        and node.mode == "append"
+        and not (target.columns or target.is_folder)
+        and target.root.exists()
+    ):
+        yield ("mode",), IS_THERE.partition("; ")[0], IS_THERE.partition("; ")[2]
     if node.mode != "replace":
         yield from _clashes(node, stored, target, form)
 

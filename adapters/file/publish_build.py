@@ -18,7 +18,7 @@ from adapters.file.writers_text import LINE, Jsonl
 from pipelines.errors import Invalid
 from pipelines.node import Part
 
-DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".avro")
+DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".avro", ".txt", ".xlsx")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Builder:
     def _build_file(self, built: Path, old: Path | None, parts: Sequence[Path]) -> None:
         if self.mode in ("upsert", "delete"):
             self._build_keyed(built, [] if old is None else [old], parts)
-        elif old is None and len(parts) == 1:
+        elif old is None and len(parts) == 1 and not self.form.is_built_whole:
             link(parts[0], built)
         else:
             self.form.join(built, parts, self.schema, old)
@@ -176,7 +176,10 @@ class Builder:
         for place, parts in self._by_place().items():
             for number, source in enumerate(parts):
                 made.append(self._part_path(scratch, place, number))
-                link(source, made[-1])
+                if self.form.is_built_whole:
+                    self.form.join(made[-1], [source], self.schema, None)
+                else:
+                    link(source, made[-1])
                 _sync(made[-1])
             if not parts:
                 made.append(self._part_path(scratch, place, 0))

@@ -71,6 +71,10 @@ class Form(Protocol):
     def suffix(self) -> str:
         """What the names of its files end in."""
 
+    @property
+    def is_built_whole(self) -> bool:
+        """Whether a file is made at once of all its records, `join` of parts which are Parquet until then."""
+
     def part(self, path: Path, schema: pa.Schema) -> PartFile:
         """A new file, whole by itself."""
 

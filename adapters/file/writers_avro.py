@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,6 +73,7 @@ class AvroForm:
 
     suffix: str = ".avro"
     compression: str = "gzip"
+    is_built_whole: ClassVar[bool] = False
 
     def part(self, path: Path, schema: pa.Schema) -> PartFile:
         return AvroPart(path, schema, CODECS[self.compression])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,7 @@ class FixedForm:
     compression: str | None = None
     encoding: str = "utf-8"
     null: str = ""
+    is_built_whole: ClassVar[bool] = False
 
     @property
     def width(self) -> int:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,6 +93,7 @@ class ParquetForm:
 
     suffix: str = ".parquet"
     compression: str = "zstd"
+    is_built_whole: ClassVar[bool] = False
 
     def part(self, path: Path, schema: pa.Schema) -> PartFile:
         return ParquetPart(path, schema, self.compression)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -53,9 +53,9 @@ class TextPart:
         self._out = _packer(self._file, compression)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        for piece in _bounded(batch):
+        for piece in bounded(batch):
             written = self._render(piece)
-            self._out.write(self._encoded(_content(written)))
+            self._out.write(self._encoded(content_of(written)))
             self.rows += len(written)
 
     def _encoded(self, content: pa.Buffer) -> pa.Buffer | bytes:
@@ -79,6 +79,7 @@ class Csv:
     header: bool = True
     quote: str = "needed"
     null: str = ""
+    is_built_whole: ClassVar[bool] = False
 
     def part(self, path: Path, schema: pa.Schema) -> PartFile:
         return TextPart(path, self.compression, self.render, self.head(schema))
@@ -179,6 +180,7 @@ class Jsonl:
 
     suffix: str = ".jsonl"
     compression: str | None = None
+    is_built_whole: ClassVar[bool] = False
 
     def part(self, path: Path, schema: pa.Schema) -> PartFile:
         return TextPart(path, self.compression, self.render)
@@ -290,16 +292,17 @@ class _Said:
             ) from fault
 
 
-def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+def bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The batch in pieces that can be rendered as text."""
     if batch.num_rows <= 1 or batch.nbytes <= RENDER_BYTES:
         yield batch
         return
     half = batch.num_rows // 2
-    yield from _bounded(batch.slice(0, half))
-    yield from _bounded(batch.slice(half))
+    yield from bounded(batch.slice(0, half))
+    yield from bounded(batch.slice(half))
 
 
-def _content(written: pa.StringArray) -> pa.Buffer:
+def content_of(written: pa.StringArray) -> pa.Buffer:
     """The bytes of all texts one after the other, without copying."""
     if not len(written):
         return pa.py_buffer(b"")

@@ -118,7 +118,18 @@ class TestFixedWidthPost(FormatPost):
     fields = FIXED
 
 
-@pytest.mark.parametrize("path", ["orders.avro", "orders.parquet"])
+class TestExcelGet(FormatGet):
+    suffix = ".xlsx"
+
+
+class TestExcelPost(FormatPost):
+    suffix = ".xlsx"
+
+    def samples(self) -> Sequence[Example]:
+        return [example for example in super().samples() if example.config.get("mode") == "replace"]
+
+
+@pytest.mark.parametrize("path", ["orders.xlsx", "orders.avro", "orders.parquet"])
 def test_a_format_that_compresses_within_itself_is_not_compressed_again(path: str) -> None:
     found: list[str] = []
 

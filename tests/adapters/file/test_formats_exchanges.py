@@ -13,7 +13,7 @@ from pipelines.conformance import exchanges
 from pipelines.conformance.edges import edges
 from pipelines.conformance.exchanges import Rig
 from tests.adapters.file.post_room import scope_in
-from tests.adapters.test_exchanges import NO_TEXT, NO_TIME, InFile, declared
+from tests.adapters.test_exchanges import FINE, FLOATS, NO_TEXT, NO_TIME, InFile, declared
 
 
 class TestAvro(InFile):
@@ -56,3 +56,36 @@ class TestFixedWidth(InFile):
             lambda **config: file.Post(**{**fields, "layout": layout, **config}),
             lambda schema: file.Get(**fields, columns=declared(schema)),
         )
+
+
+class TestExcel(InFile):
+    path = "out.xlsx"
+    modes: ClassVar[dict[str, dict[str, Any]]] = {"replace": {"mode": "replace"}, "append": {}}
+    lacks: ClassVar[dict[str, str]] = NO_TEXT | dict.fromkeys(
+        ["instant", "instant in Berlin", "fine instant"], "Excel has no time zones"
+    )
+    rejects: ClassVar[dict[str, frozenset[str]]] = {
+        "int64": frozenset({"least", "most"}),
+        "uint64": frozenset({"most"}),
+        "float32": FLOATS,
+        "float64": FLOATS,
+        "whole decimal": frozenset({"least", "most"}),
+        "decimal": frozenset({"least", "most"}),
+        "fraction": frozenset({"most"}),
+        "wide decimal": frozenset({"most"}),
+        "text": frozenset({"long"}),
+        "date": frozenset({"year 1", "no such day in 1582"}),
+        "far date": NO_TIME["far date"],
+        "fine time": FINE,
+        "no time": NO_TIME["no time"],
+        "moment": frozenset({"year 1", "year 9999"}),
+        "fine moment": frozenset({"first", "last", "microseconds", "nanoseconds"}),
+        "moment of seconds": frozenset({"year 1"}),
+        "far moment": NO_TIME["far moment"],
+    }
+
+    def columns(self, schema: pa.Schema) -> dict[str, str] | None:
+        flat = pa.schema(
+            [pa.field(each.name, pa.string()) if pa.types.is_nested(each.type) else each for each in schema]
+        )
+        return declared(flat)
