@@ -18,7 +18,7 @@ from adapters.file.writers_text import LINE, Jsonl
 from pipelines.errors import Invalid
 from pipelines.node import Part
 
-DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".avro", ".txt", ".xlsx")
+DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".avro", ".xlsx", ".xml")
 
 
 @dataclass(frozen=True)
@@ -239,12 +239,16 @@ class Builder:
     def _is_data(self, path: Path) -> bool:
         return path.name.endswith(self.form.suffix) and not path.name.startswith((".", "_"))
 
+    def _is_any_data(self, path: Path) -> bool:
+        name = path.name.removesuffix(".gz").removesuffix(".zst")
+        return name.endswith(DATA_SUFFIXES) or self._is_data(path)
+
     def _refuse_strangers(self, root: Path) -> None:
         """What replaces a folder must not take somebody's files along."""
         if os.path.ismount(root):
             raise Invalid(f"{root}: is a mount point, which cannot be replaced in one step; give a folder inside of it")
         for path in sorted(root.rglob("*")):
-            if path.is_file() and not path.name.startswith((".", "_")) and not _is_any_data(path):
+            if path.is_file() and not path.name.startswith((".", "_")) and not self._is_any_data(path):
                 raise Invalid(
                     f"{root}: holds {path.relative_to(root)}, which is no data file and would be lost; "
                     f"choose a folder of its own, or take that file away"
@@ -269,11 +273,6 @@ def link(source: Path, path: Path) -> None:
         except OSError:
             path.unlink(missing_ok=True)
             raise
-
-
-def _is_any_data(path: Path) -> bool:
-    name = path.name.removesuffix(".gz").removesuffix(".zst")
-    return name.endswith(DATA_SUFFIXES)
 
 
 def _sync(path: Path) -> None:
