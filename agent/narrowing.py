@@ -42,10 +42,11 @@ def meets(plan: Plan) -> list[str]:
 
 def reached_from(plan: Plan, entries: Iterable[str]) -> set[str]:
     """Some nodes and all that follow them."""
-    found = set(entries)
-    for station in plan.stations.values():  # in topological order
-        if station.name in found:
-            found.update(target for targets in station.links.values() for target in targets)
+    found, left = set(entries), list(entries)
+    while left:
+        targets = {target for some in plan.stations[left.pop()].links.values() for target in some} - found
+        found |= targets
+        left += targets
     return found
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipelines import flowfile, parameters
 from pipelines.align import unify
 from pipelines.delivery import Delivery, delivery
+from pipelines.entrance import INSIDE
 from pipelines.environment import Connection
 from pipelines.environmentfile import environment_names, load_environment
 from pipelines.errors import Invalid, Problem, Unavailable
@@ -28,6 +29,7 @@ from pipelines.language.wholeflow import RULES, Whole, node_place
 from pipelines.language.yamltext import At, Text
 from pipelines.node import MALFORMED, Get, Schemas, Transform, Wide
 from pipelines.records import rejected_schema
+from pipelines.rounds import AGAIN, Gate, unreturned
 from pipelines.scope import Scope
 from pipelines.sql.carried import uncarried
 from pipelines.sql.sandbox import Sandbox, borrowed
@@ -114,6 +116,7 @@ class _Checking:
             )
         for name in order(self.flow):
             self.node(self.flow.nodes[name])
+        self.loops_come_round()
         whole = Whole(self.flow, self.scopes, self.place, self.broken, self.expanded.places)
         for rule in RULES:
             self.problems += rule(whole)
@@ -152,6 +155,8 @@ class _Checking:
         found: dict[str, Mapping[str, object]] = {}
         with borrowed(self.scope) as sandbox:
             for node, use in self.flow.uses.items():
+                if use.parameters is None:
+                    continue
                 around = replace(self.scope, uses=found).inside(node).values
                 values, wrong = parameters.used_values(use, around, sandbox)
                 found[node] = values
@@ -232,6 +237,15 @@ class _Checking:
             fix = "leave it out, or make it a number or text where it is read"
             self.report(spec, ("from",), f"column {name!r} is {kind}, which this node cannot keep as it is", fix)
         return bool(wrong)
+
+    def loops_come_round(self) -> None:
+        """What goes into a loop comes back to its gate, so that it can go round again."""
+        for spec in self.flow.nodes.values():
+            if isinstance(spec.config, Gate):
+                went = self.outputs.get(spec.config.entrance, {}).get(INSIDE)
+                came = self.outputs.get(spec.name, {}).get(AGAIN)
+                for what, fix in unreturned(went, came) if went is not None and came is not None else ():
+                    self.tell(spec.name, (), what, fix)
 
     def columns_are_known(self, spec: NodeSpec, inputs: Schemas, given: Schemas) -> None:
         """A run needs the columns of every port: what gives them first must be able to tell them."""

@@ -26,6 +26,7 @@ from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.kernel import Program
 from pipelines.reading import begin
+from pipelines.rounds import Gate
 from pipelines.settle import settle
 from pipelines.work import run_splits
 
@@ -191,6 +192,8 @@ def compiled_unfused(root: beam.Pipeline, source: JobSource) -> None:
     job = source.find()
     if job.plan.phases != 1:
         raise Bug("only plans of one phase run unfused")
+    if any(isinstance(station.spec.config, Gate) for station in job.plan.stations.values()):
+        raise Bug("a plan with a loop runs fused: a pipeline goes round in no circle")
     splits = root | "impulse" >> beam.Impulse() | "plan" >> beam.ParDo(PlanSplits(source)).with_output_types(Splits)
     gives: dict[Link, Any] = {}
     facts: list[Any] = []

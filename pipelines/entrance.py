@@ -28,6 +28,8 @@ class Entrance(Transform):
     """The columns that must come, with their DuckDB types; others go along."""
     made: Mapping[str, str] = Field(default_factory=dict)
     """Columns to expressions: they are made of what comes in."""
+    is_of_loop: bool = False
+    """Whether records come back to go through the nodes again."""
 
     def ports(self) -> tuple[str, ...]:
         return (INSIDE,)

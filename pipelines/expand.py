@@ -17,11 +17,16 @@ from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow, Link, NodeSpec, Settings, Use
 from pipelines.language.flowlinks import brings_records, located_links, ports_of
 from pipelines.language.modelproblems import Place, close
-from pipelines.nested import Nested
+from pipelines.loops import gated, held_up, own_nodes, ports_with, turning
+from pipelines.nested import Nested, Turns
 from pipelines.node import Get, Start
+from pipelines.rounds import AGAIN
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import borrowed
 from pipelines.typed import check_declared
+
+Ports = dict[str, tuple[Link, ...]]
+"""Per port where the records leave."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def expand(flow: Flow, place: Place, scope: Scope) -> Expanded:
     nodes = work.nodes(flow.nodes, level)
     if start is not None:
         nodes = {start.name: start if columns is None else _handed(start, columns), **nodes}
-    if not work.texts and columns is None:
+    if not work.uses and columns is None:
         return Expanded(flow, tuple(work.problems), frozenset(work.broken))
     versions = "".join(sha256(text.encode()).hexdigest() for _, text in sorted(work.texts.items()))
     version = sha256((flow.version + versions).encode()).hexdigest()[:12] if work.texts else flow.version
@@ -86,7 +91,7 @@ class _Inside:
     """What takes the place of a node."""
 
     nodes: dict[str, NodeSpec]
-    ports: dict[str, tuple[Link, ...]]
+    ports: Ports
     entrance: str = ""
     begins: frozenset[str] = frozenset()
     """Those of the nodes that begin with the flow."""
@@ -123,7 +128,8 @@ class _Expanding:
             self.broken.add(level.prefix + spec.name)
             return None
         flow, place = body
-        full, start, columns = level.prefix + spec.name, _start(flow), _columns(_start(flow))
+        full, turns = level.prefix + spec.name, _config(spec).turns()
+        start, columns = _start(flow), _columns(_start(flow))
         entrance = None if columns is None or start is None else Link(f"{full}/{start.name}", INSIDE)
         inner = _Level(
             f"{full}/",
@@ -135,14 +141,36 @@ class _Expanding:
             _inherited(spec, level),
             flow.settings,
         )
-        self.uses[full] = Use(flow.parameters)  # before those of the flows in it
+        parameters = flow.parameters if isinstance(_config(spec).body(), str) else None
+        self.uses[full] = Use(parameters)  # before those of the flows in it
         before = set(self.begins)
         nodes = self.nodes(flow.nodes, inner)
         if entrance is not None:
             nodes = {entrance.node: self.entrance(spec, entrance.node, inner, level), **nodes}
         ports = _ports(flow, f"{full}/", nodes)
-        self.uses[full] = Use(flow.parameters, _config(spec).given(), ports)
+        if turns is not None and entrance is not None:
+            ports = self.looped(flow, inner, nodes, turns, level.at(spec)) or ports
+        elif turns is not None:
+            what = f'flow "{flow.name}" takes no records: its start declares no `columns`'
+            self.tell(level.at(spec).problem(("flow",), what, "a loop passes what comes in"))
+        self.uses[full] = Use(parameters, _config(spec).given(), ports)
         return _Inside(nodes, ports, entrance.node if entrance is not None else "", frozenset(self.begins - before))
+
+    def looped(self, flow: Flow, inner: _Level, nodes: dict[str, NodeSpec], turns: Turns, place: Place) -> Ports | None:
+        """The ports of a loop, whose gate takes the place of one of its ends among the nodes; None: it has none."""
+        assert inner.entrance is not None
+        for name, why in held_up(nodes):
+            self.tell(self.places.get(name, place).problem((), why, "put it before or behind the loop"))
+        end, why = turning(flow, inner.prefix)
+        if end is None:
+            self.tell(place.problem((), why))
+            return None
+        if turns.until is None and turns.at_most is None and not end.endswith(f"/{AGAIN}"):
+            fix = "write `until`, a condition, or `at_most`, a number of rounds"
+            self.tell(place.problem((), "nothing says when a record is done", fix))
+        nodes[end] = gated(nodes[end], turns, inner.entrance.node)
+        self.places[end] = place
+        return ports_with(_ports(flow, inner.prefix, nodes), end)
 
     def entrance(self, spec: NodeSpec, name: str, inner: _Level, level: _Level) -> NodeSpec:
         """The node by which records go into a flow."""
@@ -157,12 +185,29 @@ class _Expanding:
         with borrowed(self.scope) as sandbox:
             check_declared(columns, sandbox, report)
         self.places[name] = level.at(spec)
-        config = Entrance(flow=inner.chain[-1], columns=columns, made=dict(_config(spec).made()))
+        config = Entrance(
+            flow=inner.chain[-1],
+            columns=dict(columns),
+            made=dict(_config(spec).made()),
+            is_of_loop=_config(spec).turns() is not None,
+        )
         return _inherited(replace(spec, name=name, config=config, after=()), level)
 
     def body(self, spec: NodeSpec, level: _Level) -> tuple[Flow, Place] | None:
         """The flow that a node stands for, and where it stands."""
         name, place = _config(spec).body(), level.at(spec)
+        wrong = list(_config(spec).faults())
+        self.tell(*(place.problem(at, what, fix) for at, what, fix in wrong))
+        if wrong:
+            return None
+        if not isinstance(name, str):
+            flow, here, problems = own_nodes(name, place, level.prefix + spec.name)
+            self.tell(*problems)
+            return None if problems else (flow, here)
+        return self.used(name, place, level)
+
+    def used(self, name: str, place: Place, level: _Level) -> tuple[Flow, Place] | None:
+        """A flow of the project, and where it stands."""
         if name in level.chain:
             way = " → ".join((*level.chain[level.chain.index(name) :], name))
             what = f'flow "{name}" cannot be used in itself: {way}'
@@ -305,7 +350,7 @@ def _inherited(spec: NodeSpec, level: _Level) -> NodeSpec:
     )
 
 
-def _ports(flow: Flow, prefix: str, nodes: Mapping[str, NodeSpec]) -> dict[str, tuple[Link, ...]]:
+def _ports(flow: Flow, prefix: str, nodes: Mapping[str, NodeSpec]) -> Ports:
     """Where records leave a flow: its ends, and what no node of its own takes of what is rejected in it."""
     ends = [spec.name for spec in flow.nodes.values() if spec.type == "end" and not spec.disabled]
     ports = {"out" if len(ends) == 1 else name: (Link(prefix + name),) for name in ends}

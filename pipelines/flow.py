@@ -125,7 +125,8 @@ class NodeSpec:
 class Use:
     """A flow whose nodes are in the place of the node that stood for it: their names begin with that node's and a slash."""
 
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] | None = None
+    """What `$name` stands for in it; None: what it stands for around it."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """Values for them; text that begins with `$` names one of those around it."""
     ports: Mapping[str, tuple[Link, ...]] = field(default_factory=dict)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipelines.errors import Cancelled
 from pipelines.facts import Facts, Plain
 from pipelines.node import Json
-from pipelines.pace import Clock
+from pipelines.pace import Clock, RealClock
 from pipelines.plan import Plan, Station
 from pipelines.publishing import due
 from pipelines.remembering import Memory
@@ -111,6 +111,11 @@ class Watch:
         except BaseException as fault:
             self.fault = self.fault or fault
             raise
+
+
+def clock_of(watch: Watch) -> Clock:
+    """What the waits of a run are counted against."""
+    return watch.clock or RealClock(watch.stop)
 
 
 @dataclass

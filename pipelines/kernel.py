@@ -14,17 +14,20 @@ from pipelines.align import align
 from pipelines.descent import parents_of
 from pipelines.disk import file_name
 from pipelines.entering import enter
+from pipelines.entrance import INSIDE, Entrance
 from pipelines.errors import Failed, Interrupted, Unavailable
 from pipelines.facts import Facts, Plain
-from pipelines.job import Job
+from pipelines.job import Job, clock_of
+from pipelines.ledger import Counts
 from pipelines.lending import Borrower
 from pipelines.node import Outcome, Post, Rejects, Wide
 from pipelines.opened import Opened
 from pipelines.outcomes import created, rejected_batch, too_many
 from pipelines.plan import Station
 from pipelines.reading import read_split
-from pipelines.records import ids_of, with_ids, without_ids
+from pipelines.records import ROW_ID, ids_of, with_ids, without_ids
 from pipelines.remembering import KeyWriter
+from pipelines.rounds import AGAIN, Gate, Rounds
 from pipelines.sql.sandbox import Sandbox
 from pipelines.sql.workbench import Workbench
 from pipelines.tap import Tap
@@ -53,6 +56,7 @@ class Program:
         self._keys: dict[str, KeyWriter] = {}
         self._untell = job.watch.stop.tell(self._end_call)
         self._bench: Workbench | None = None
+        self._rounds, self._depth = Rounds(clock_of(job.watch)), 0
         self._here = {
             name: station
             for name, station in job.plan.stations.items()
@@ -153,17 +157,46 @@ class Program:
                 self.take(node, port, self._here[target], batch)
 
     def take(self, node: str, port: str, station: Station, batch: pa.RecordBatch) -> None:
-        """Runs a station over one batch, with row ids, and pushes on what comes of it."""
+        """Runs a station over one batch, with row ids, and pushes on what comes of it, round after round in loops."""
+        self._depth += 1
+        try:
+            self._take(node, port, station, batch)
+        finally:
+            self._depth -= 1
+        while self._depth == 0 and (turn := self._rounds.next()) is not None:
+            self._go_round(*turn)
+
+    def _go_round(self, gate: Station, batch: pa.RecordBatch) -> None:
+        """Lets records into a loop again, which have come back to its gate."""
+        station = self._here[gate.links[AGAIN][0]]
+        schema = station.outputs[INSIDE].append(pa.field(ROW_ID, pa.int64(), nullable=False))
         self.job.watch.stop.heed()
-        opened = self._open(station)
-        if opened.intake is None and opened.borrower is None:
-            batch = align(batch, opened.schema, opened.meets_by_place)
+        self._depth += 1
+        try:
+            self._came(gate.name, AGAIN, station, batch)
+            self.emit(station, INSIDE, align(batch, schema))
+        finally:
+            self._depth -= 1
+
+    def _came(self, node: str, port: str, station: Station, batch: pa.RecordBatch) -> Counts:
+        """Counts what comes to a station."""
         self.facts.ledger.link(node, port, station.name, batch.num_rows)
         counts = self.facts.ledger.of(station.name)
         counts.taken += batch.num_rows
         counts.batches += 1
         if self.job.gathering is not None:
             self.job.gathering.take(station.name, "in", without_ids(batch))
+        return counts
+
+    def _take(self, node: str, port: str, station: Station, batch: pa.RecordBatch) -> None:
+        self.job.watch.stop.heed()
+        config = station.spec.config
+        opened = self._open(station)
+        if opened.intake is None and opened.borrower is None:
+            batch = align(batch, opened.schema, opened.meets_by_place)
+        counts = self._came(node, port, station, batch)
+        if isinstance(config, Entrance) and config.is_of_loop:
+            self._rounds.enter(station.name)
         pieces = opened.pieces(batch)
         while True:
             self.job.watch.stop.heed()
@@ -179,6 +212,7 @@ class Program:
                 counts.seconds += time.perf_counter() - started
             if some is None or outcome is None:
                 break
+            outcome = self._rounds.judged(config, outcome) if isinstance(config, Gate) else outcome
             self.apply(station, some, outcome)
         if opened.borrower is not None and opened.borrower.is_full:
             self._lend(station, opened.borrower)
@@ -297,6 +331,9 @@ class Program:
         if self.job.gathering is not None:
             self.job.gathering.take(station.name, port, without_ids(batch))
         targets = station.links.get(port, ())
+        if port == AGAIN and isinstance(station.spec.config, Gate):
+            self._rounds.turn(station, batch)
+            return
         if self._forward is not None and targets:
             self._forward(station.name, port, batch)
             return

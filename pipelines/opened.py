@@ -10,10 +10,10 @@ from tenacity import Retrying
 from pipelines.errors import Bug, Cancelled
 from pipelines.fetch import Fetch
 from pipelines.finding import Asks
-from pipelines.job import Job
+from pipelines.job import Job, clock_of
 from pipelines.lending import Borrower
 from pipelines.node import Outcome, Piece, Post, Step, Transform, Wide, Writer
-from pipelines.pace import Paced, RealClock
+from pipelines.pace import Paced
 from pipelines.plan import Station
 from pipelines.records import ROW_ID, without_ids
 from pipelines.retry import attempts
@@ -31,7 +31,7 @@ class Opened:
         self.writer: Writer | None = None
         self.intake: Intake | None = None
         self.borrower: Borrower | None = None
-        self._clock = job.watch.clock or RealClock(job.watch.stop)
+        self._clock = clock_of(job.watch)
         self._job = job
         self._station = station
         self._tap = tap

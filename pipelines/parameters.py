@@ -43,12 +43,13 @@ def used_values(use: Use, around: Mapping[str, object], sandbox: Sandbox) -> tup
     """The parameters of a flow that is used as a node, each as its type, and what is wrong with those it is given."""
     wrong: list[Fault] = []
     found: dict[str, object] = {}
+    parameters = use.parameters or {}
     for name, value in use.given.items():
-        if name not in use.parameters:
-            wrong.append((_at(name), f'the flow has no parameter "{name}"', close(name, tuple(use.parameters))))
+        if name not in parameters:
+            wrong.append((_at(name), f'the flow has no parameter "{name}"', close(name, tuple(parameters))))
         elif (other := _named(value)) is not None and other not in around:
             wrong.append((_at(name), f'"${other}" is no parameter or variable here', close(other, tuple(around))))
-    for name, parameter in use.parameters.items():
+    for name, parameter in parameters.items():
         value = use.given.get(name, parameter.default)
         if parameter.required and name not in use.given:
             wrong.append((("parameters",), f'the flow\'s parameter "{name}" must be given', f"such as {name}: …"))

@@ -14,6 +14,7 @@ from pipelines.language.flowlinks import live, order, placed
 from pipelines.node import Get, Post, Transform, Wide
 from pipelines.phases import borrowing, phased
 from pipelines.records import rejected_schema
+from pipelines.rounds import AGAIN, Gate
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
 
@@ -164,7 +165,8 @@ def _links(flow: Flow, station: Station, stations: Mapping[str, Station]) -> dic
     for spec, link in flow.consumers(station.name):
         if spec.name in stations:
             ports[link.port] = (*ports.get(link.port, ()), spec.name)
-    return ports
+    config = station.spec.config
+    return {**ports, AGAIN: (config.entrance,)} if isinstance(config, Gate) else ports
 
 
 def number_sources(planned: Plan, flow: Flow) -> Plan:

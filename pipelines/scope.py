@@ -58,10 +58,12 @@ class Scope:
 
     def inside(self, node: str) -> Scope:
         """What a node sees, whose name may begin with that of a node which stands for a flow."""
-        values = self.uses.get(node.rpartition("/")[0])
-        if values is None:
+        around = node.rpartition("/")[0]
+        while around and around not in self.uses:
+            around = around.rpartition("/")[0]
+        if not around:
             return replace(self, node=node)
-        return replace(self, node=node, values={**self.environment.variables, **values})
+        return replace(self, node=node, values={**self.environment.variables, **self.uses[around]})
 
     def at(self, staging: Path) -> Scope:
         return replace(self, staging=staging)

@@ -11,7 +11,7 @@ from pipelines.node import Example, Outcome, Piece, Rejects, Report, Schemas, St
 from pipelines.pace import Clock
 from pipelines.scope import Scope
 from pipelines.sql.expressions import Evaluator, Expression, check_expressions, shortened, used_columns
-from pipelines.sql.faults import rejects_of, rows_without
+from pipelines.sql.faults import CODE, rejects_of, rows_without, together
 from pipelines.sql.sandbox import Sandbox
 
 NO_NUMBER = "such as 5, or an expression that gives a number of seconds"
@@ -117,16 +117,9 @@ class _Each:
         endless = np.flatnonzero(~np.isfinite(seconds))
         if len(endless):
             says = [f"seconds: {seconds[row]} is no finite number" for row in endless]
-            rejects = _with(rejects, endless, says)
+            rejects = together(rejects, Rejects(pa.array(endless, pa.int64()), [CODE] * len(says), says))
             seconds[endless] = 0.0
         return seconds, rejects
-
-
-def _with(rejects: Rejects | None, rows: np.ndarray, says: list[str]) -> Rejects:
-    """Those rejects and these, in the order of the rows. Few records are rejected: a Python loop will do."""
-    known = [] if rejects is None else zip(rejects.rows.to_pylist(), rejects.codes, rejects.messages, strict=True)
-    both = sorted([*known, *((int(row), "expression", text) for row, text in zip(rows, says, strict=True))])
-    return Rejects(pa.array([row for row, _, _ in both], pa.int64()), [c for _, c, _ in both], [m for _, _, m in both])
 
 
 def _is_number(kind: pa.DataType) -> bool:

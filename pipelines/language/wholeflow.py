@@ -17,6 +17,7 @@ from pipelines.language.flowlinks import ports_of
 from pipelines.language.modelproblems import Place, close
 from pipelines.language.yamltext import At
 from pipelines.node import Get, Node, Post, Start
+from pipelines.rounds import Gate
 from pipelines.scope import Scope
 
 
@@ -45,7 +46,8 @@ def unused_outputs(whole: Whole) -> Iterator[Problem]:
     """Records that nothing takes."""
     for spec in whole.flow.nodes.values():
         ports = [port for port in spec.config.ports() if not whole.flow.consumers(spec.name, port)]
-        if spec.disabled or not ports or isinstance(spec.config, Post) or spec.type == "end" or whole.broken:
+        is_end = spec.type == "end" or isinstance(spec.config, (Post, Gate))
+        if spec.disabled or not ports or is_end or whole.broken:
             continue
         place = whole.at(spec)
         if whole.flow.consumers(spec.name) and not isinstance(spec.config, Start):

@@ -176,6 +176,13 @@ def rejects_of(faults: Iterable[Fault]) -> Rejects | None:
     return Rejects(pa.array(messages, pa.int64()), [CODE] * len(messages), list(messages.values()))
 
 
+def together(one: Rejects | None, other: Rejects) -> Rejects:
+    """Rejects of different rows as one, in the order of the rows. Few are rejected: a Python loop will do."""
+    known = [one, other] if one is not None else [other]
+    rows = sorted(row for some in known for row in zip(some.rows.to_pylist(), some.codes, some.messages, strict=True))
+    return Rejects(pa.array([row for row, _, _ in rows], pa.int64()), [c for _, c, _ in rows], [m for *_, m in rows])
+
+
 def rows_without(rejects: Rejects, rows: int) -> pa.Int64Array:
     """The rows of a batch of `rows` that are not rejected, in order."""
     sound = np.ones(rows, dtype=bool)
