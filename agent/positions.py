@@ -7,24 +7,28 @@ from typing import Any
 
 from agent.prepare import Request, check_flow
 from agent.remembering import lines_of
+from pipelines.changes import BEHIND, Changes
 from pipelines.errors import Invalid
+from pipelines.flow import NodeSpec
+from pipelines.language.flowlinks import placed
 from pipelines.node import Get
 from pipelines.scope import Scope
 from repository.catalogue import Catalogue
 
 Line = dict[str, Any]
+EVERYTHING = "reads everything, and lets changes through"
 
 
 def shown(request: Request, catalogue: Catalogue) -> list[Line]:
     """A line for each get of the flow and each node that remembers keys, and for what the flow no longer has."""
-    flow = check_flow(request).flow
+    flow = placed(check_flow(request).flow)
     gets, _ = _gets(request)
     kept = {line["node"]: line for line in catalogue.position_lines(flow.name, request.environment)}
     names = dict.fromkeys([*gets, *kept])
     known = lines_of(catalogue, flow.name, request.environment)
     return [
         *(_line(name, gets.get(name), kept.get(name)) for name in names),
-        *(_memory_line(line, line["node"] in flow.nodes) for line in known),
+        *(_memory_line(line, flow.nodes.get(line["node"])) for line in known),
     ]
 
 
@@ -37,9 +41,10 @@ def reset(request: Request, catalogue: Catalogue, node: str | None = None) -> in
     """
     flow = _name(request)
     remember = {line["node"] for line in lines_of(catalogue, flow, request.environment)}
-    if node is not None and node not in {*catalogue.positions(flow, request.environment), *remember}:
+    nodes = None if node is None else [node, f"{node}{BEHIND}"]
+    if node is not None and not {*catalogue.positions(flow, request.environment), *remember}.intersection(nodes or ()):
         _get(request, node)
-    return catalogue.forget_positions(flow, request.environment, None if node is None else [node])
+    return catalogue.forget_positions(flow, request.environment, nodes)
 
 
 def set_back(request: Request, catalogue: Catalogue, node: str, first: str, last: str | None = None) -> Line:
@@ -99,17 +104,18 @@ def _line(name: str, get: Get | None, kept: Line | None) -> Line:
     return {
         "node": name,
         "in_flow": get is not None,
-        "reads": told(position),
+        "reads": EVERYTHING if get is not None and get.changes_only else told(position),
         "run": kept["run"] if kept else None,
         "at": kept["at"] if kept else None,
         "position": position,
     }
 
 
-def _memory_line(line: Line, in_flow: bool) -> Line:
-    key = ", ".join(name for name, _ in line["key"])
-    reads = f"remembers {line['keys']:,} keys ({key}) since {line['since']:%Y-%m-%d}"
-    head = {"node": line["node"], "in_flow": in_flow, "reads": reads}
+def _memory_line(line: Line, spec: NodeSpec | None) -> Line:
+    key, config = ", ".join(name for name, _ in line["key"]), None if spec is None else spec.config
+    what = "changes" if isinstance(config, Changes) else "keys"
+    reads = f"remembers {line['keys']:,} {what} ({key}) since {line['since']:%Y-%m-%d}"
+    head = {"node": line["node"], "in_flow": spec is not None, "reads": reads}
     return {**head, "run": line["run"], "at": line["at"].isoformat(), "position": None, "keys": line["keys"]}
 
 

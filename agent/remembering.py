@@ -6,15 +6,21 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
+
+from agent.knowing import delivered_only, refuse_merged
+from pipelines.changes import Changes
 from pipelines.errors import FlowError, Invalid
 from pipelines.facts import Facts
 from pipelines.job import Job
 from pipelines.node import Wide
 from pipelines.plan import Plan, Station
 from pipelines.remembering import Memory, key_of
+from pipelines.sql.carried import plain_schema
 from pipelines.sql.sandbox import borrowed
 from repository import memory
 from repository.catalogue import Catalogue
+from repository.knowledge import merged_log
 from repository.project import Project
 
 Line = dict[str, Any]
@@ -43,6 +49,8 @@ def memories_of(
             continue
         own = [line for line in lines if line["node"] == name]
         _check(station, config, own, plan.flow)
+        if isinstance(config, Changes):
+            refuse_merged(station, own, before)
         days = config.remembered_days()
         since = None if days is None else now - timedelta(days=days)
         files = tuple(str(project.home / memory.FOLDER / line["path"]) for line in own)
@@ -67,8 +75,8 @@ def _told(key: list[list[str]]) -> str:
 
 def remembered(project: Project, job: Job, facts: Facts) -> list[Line]:
     """The files of keys that a run which is done leaves, for the catalogue."""
-    scope = job.scope
-    return memory.taken_over(project.home, scope.environment.name, job.plan.flow, scope.run, job.began, facts.keys)
+    scope, keys = job.scope, delivered_only(job, facts)
+    return memory.taken_over(project.home, scope.environment.name, job.plan.flow, scope.run, job.began, keys)
 
 
 def tidy(project: Project, job: Job, catalogue: Catalogue) -> None:
@@ -76,9 +84,16 @@ def tidy(project: Project, job: Job, catalogue: Catalogue) -> None:
     flow, environment = job.plan.flow, job.scope.environment.name
     for node in job.memories:
         try:
-            some = memory.alike(line for line in catalogue.memory_lines(flow, environment) if line["node"] == node)
-            config = job.plan.stations[node].spec.config
-            if some and isinstance(config, Wide):
+            own = [line for line in catalogue.memory_lines(flow, environment) if line["node"] == node]
+            some, station = memory.alike(own), job.plan.stations[node]
+            config = station.spec.config
+            if some and isinstance(config, Changes):
+                (schema,) = station.named_inputs.values()
+                key = pa.schema([plain_schema(schema).field(name) for name in config.key])
+                with borrowed(job.scope) as sandbox:
+                    new = merged_log(project.home, some, key, sandbox, is_whole=len(some) == len(own))
+                catalogue.swap_memories([line["path"] for line in some], new)
+            elif some and isinstance(config, Wide):
                 with borrowed(job.scope) as sandbox:
                     new = memory.merged(project.home, some, config.remembered_days(), job.began, sandbox)
                 catalogue.swap_memories([line["path"] for line in some], new)

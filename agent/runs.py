@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.knowing import notes
 from agent.prepare import Prepared, Request, job_of, prepare
 from agent.remembering import memories_of, remembered, tidy
 from agent.report import Report, plain_values, report
@@ -228,6 +229,8 @@ def finish(
     for station in job.plan.posts():
         if isinstance(station.spec.config, Post) and not is_done:
             station.spec.config.sweep(job.scope.inside(station.name), job.token(station.name))
+    if is_done and (told := list(notes(job, facts))):
+        done["notes"] = [*done.get("notes", ()), *told]
     project = Project(job.scope.project, job.tap_plan.root.parent)
     keys = remembered(project, job, facts) if is_done else []
     catalogue.end_run(job.scope.run, done, facts.positions if is_done and about.moves_positions else {}, keys)

@@ -49,6 +49,8 @@ def run(
         show.document(report)
     else:
         told(report, project.lake)
+        for note in report.get("notes", ()):
+            typer.echo(note)
     return exit_code(report)
 
 

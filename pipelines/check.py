@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipelines import flowfile, parameters
 from pipelines.align import unify
+from pipelines.changes import written_as
 from pipelines.delivery import Delivery, delivery
 from pipelines.entrance import INSIDE
 from pipelines.environment import Connection
@@ -170,7 +171,7 @@ class _Checking:
 
     def report(self, spec: NodeSpec, at: At, what: str, fix: str = "", warning: bool = False) -> None:
         """Takes a problem of a node; those of a disabled one are warnings."""
-        self.tell(spec.name, at, what, fix, warning=warning or spec.disabled)
+        self.tell(written_as(spec), at, what, fix, warning=warning or spec.disabled)
 
     def tell(self, node: str, at: At, what: str, fix: str = "", *, warning: bool = False) -> None:
         """Takes a problem of a node of the text or of a flow that it uses."""

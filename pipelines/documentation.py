@@ -24,7 +24,7 @@ def first_sentence(kind: type[BaseModel]) -> str:
 
 def page(name: str, kind: type[Node]) -> str:
     """The page of a node type."""
-    parts = [f"# {name}", _prose(kind), "## Fields", *_fields(kind.model_json_schema(by_alias=True))]
+    parts = [f"# {name}", _prose(kind), "## Fields", *_fields(_own_first(kind))]
     parts += ["Every node also takes `from`, `after`, `in`, `snapshot`, `retry`, `rejects`, `description`, `disabled`."]
     parts += ["## Ports", _ports(kind)]
     adapter = name.partition(".")[0]
@@ -34,6 +34,14 @@ def page(name: str, kind: type[Node]) -> str:
         parts.append("## Examples")
         parts += [_example(name, example) for example in kind.examples]
     return "\n\n".join(parts) + "\n"
+
+
+def _own_first(kind: type[Node]) -> dict[str, Any]:
+    """A node type's schema, with the fields that every type of its kind has behind its own."""
+    schema = kind.model_json_schema(by_alias=True)
+    fields = schema.get("properties", {})
+    shared = [name for name in Get.model_fields if issubclass(kind, Get) and name in fields]
+    return {**schema, "properties": {name: fields[name] for name in [*(n for n in fields if n not in shared), *shared]}}
 
 
 def _prose(kind: type[BaseModel]) -> str:
@@ -107,7 +115,10 @@ def _ports(kind: type[Node]) -> str:
     if issubclass(kind, Start):
         return "`out` leads to the nodes that begin."
     if issubclass(kind, Get):
-        return "`out` carries the records read; `rejected` what could not be read as a record, with its text."
+        return (
+            "`out` carries the records read; `rejected` what could not be read as a record, with its text; `deleted`, where "
+            "`changes_only` is set, the keys of records that are gone."
+        )
     if issubclass(kind, Post):
         return "`out` carries the delivered records; `rejected` those that the target refused, with its words."
     if issubclass(kind, Nested):

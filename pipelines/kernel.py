@@ -11,7 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipelines.align import align
+from pipelines.changes import Changes
 from pipelines.descent import parents_of
+from pipelines.differing import Difference, differing
 from pipelines.disk import file_name
 from pipelines.entering import enter
 from pipelines.entrance import INSIDE, Entrance
@@ -91,9 +93,28 @@ class Program:
     def _work(self, station: Station, split: Plain) -> None:
         """Works what a wide node has taken, and lets what comes of it leave."""
         bench = self._bench = self._bench or open_bench(self.job)
+        if isinstance(station.spec.config, Changes):
+            self._tell_changes(station, differing(self.job, station, split, self._sandbox, bench))
+            return
         made: list[pa.Array] = []
         then = self._descent(station, made)
         self._let_leave(station, made, *work(self.job, station, split, self._sandbox, bench, then))
+
+    def _tell_changes(self, station: Station, found: Difference) -> None:
+        """Lets leave what a source has new, changed or no longer."""
+        counts, left, started = self.facts.ledger.of(station.name), 0, time.perf_counter()
+        for port, batch in found.leaving:
+            counts.seconds += time.perf_counter() - started
+            if port == "out":
+                left += batch.num_rows
+            else:
+                counts.created += batch.num_rows
+            self.emit(station, port, batch)
+            self.job.watch.stop.heed()
+            started = time.perf_counter()
+        counts.pending -= found.taken
+        counts.filtered += found.taken - left
+        self.facts.keys.setdefault(station.name, []).extend(found.files)
 
     def _lend(self, station: Station, borrower: Borrower) -> None:
         """Works what a node holds that has borrowed its other input."""

@@ -181,8 +181,7 @@ class Wide(Node):
         return None
 
     def remembered_key(self) -> tuple[str, ...]:
-        """The columns of its only input whose values are remembered from run to run: records that come with values which
-        a former run has let through are filtered. None: nothing is remembered."""
+        """The columns of its only input whose values are remembered from run to run; none: nothing is remembered."""
         return ()
 
     def remembered_days(self) -> int | None:
@@ -191,8 +190,7 @@ class Wide(Node):
     def lent_input(self) -> str | None:
         """The input of which each record of the others needs all there is, and nothing else; None: there is none.
 
-        Where it is small every worker has it whole, and the SELECT runs over part after part of the other inputs.
-        """
+        Where it is small every worker has it whole, and the SELECT runs over part after part of the other inputs."""
         return None
 
     def needs(
@@ -272,6 +270,10 @@ class Get(Node):
     reads_one_moment: ClassVar[bool] = False
     """Whether all nodes of its type in a run read their system as it was at one moment, until `release`."""
 
+    changes_only: bool = False
+    """Whether only records go on that are new or have changed since the last run, told by `key` and a hash of all columns
+    read; the keys of those that are gone leave by the port `deleted`. For sources without a cursor."""
+
     @abstractmethod
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         """Cuts what there is to read, after `position` (None: from the beginning), into splits."""
@@ -301,9 +303,7 @@ class Get(Node):
         return True
 
     def release(self, scope: Scope) -> None:
-        """Lets go of what `plan` keeps open, such as a transaction that keeps a snapshot: all splits are read, or the
-        run has ended. Called again, or where nothing is kept, it does no harm.
-        """
+        """Lets go of what `plan` keeps open, such as a snapshot: all is read, or the run has ended. Again it does no harm."""
 
     def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
         """The position with which the next run reads the cursor's values from `first` on (up to `last`, and the one

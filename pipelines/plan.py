@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from pipelines.align import unify
+from pipelines.changes import Changes
 from pipelines.errors import Invalid
 from pipelines.flow import Flow, Link, NodeSpec, RejectPolicy, Retry
 from pipelines.language.flowlinks import live, order, placed
@@ -170,8 +171,9 @@ def _links(flow: Flow, station: Station, stations: Mapping[str, Station]) -> dic
 
 
 def number_sources(planned: Plan, flow: Flow) -> Plan:
-    """Gives each get the number that is the high part of its row ids."""
-    numbers = {station.name: number for number, station in enumerate(planned.gets())}
+    """Gives each get, and what tells of deleted records, the number that is the high part of its row ids."""
+    telling = [station for station in planned.stations.values() if isinstance(station.spec.config, Changes)]
+    numbers = {station.name: number for number, station in enumerate([*planned.gets(), *telling])}
     if len(numbers) > 255:
         raise Invalid(f"flow {flow.name!r} has {len(numbers)} gets; at most 255 can be told apart, split the flow")
     return _replaced(planned, {name: {"number": number} for name, number in numbers.items()})

@@ -78,11 +78,10 @@ def plan_splits(job: Job, phase: int) -> tuple[list[Plain], dict[str, object], l
             splits.append({"kind": "read", "node": station.name, "payload": None, "base": 0, "weight": 0})
             continue
         policy = attempts(station.retry, job.watch.stop, lambda attempt, fault: None)
-        planned = policy(
-            get.plan, job.scope.inside(station.name), job.positions.get(station.name), want_of(job, station)
-        )
+        position = None if get.changes_only else job.positions.get(station.name)
+        planned = policy(get.plan, job.scope.inside(station.name), position, want_of(job, station))
         splits.extend(_placed(station, planned.splits))
-        if planned.position is not None:
+        if planned.position is not None and not get.changes_only:
             positions[station.name] = planned.position
         if planned.note:
             notes.append((station.name, planned.note))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.align import align
+from pipelines.changes import Changes
 from pipelines.disk import file_name
 from pipelines.errors import Bug, Cancelled
 from pipelines.exploding import refuse_explosion
@@ -153,26 +154,32 @@ def wide_splits(spills: Iterable[Plain], job: Job, phase: int) -> Iterator[Plain
             found.setdefault(spill["wide"], {}).setdefault(spill["partition"], []).append(spill)
     for name, station in job.plan.stations.items():
         if isinstance(station.spec.config, Wide) and station.phase == phase and station.lent is None:
-            for parts in _together(found.get(name, {}), SPLIT_BATCHES * job.plan.batch_rows):
-                weight = sum(spill["bytes"] for spill in parts)
+            parts = found.get(name, {})
+            if isinstance(station.spec.config, Changes):  # where nothing came, something may be gone
+                parts = {partition: parts.get(partition, []) for partition in range(PARTITIONS)}
+            for partitions, spills in _together(parts, SPLIT_BATCHES * job.plan.batch_rows):
+                weight = sum(spill["bytes"] for spill in spills)
                 paths: dict[str, list[str]] = {}
-                for spill in parts:
+                for spill in spills:
                     paths.setdefault(spill["input"], []).append(spill["path"])
-                came = sum(spill["came"] for spill in parts)
-                yield {"kind": "wide", "node": name, "paths": paths, "came": came, "weight": weight}
+                came = sum(spill["came"] for spill in spills)
+                head = {"kind": "wide", "node": name, "partitions": partitions}
+                yield {**head, "paths": paths, "came": came, "weight": weight}
 
 
-def _together(partitions: Mapping[int, list[Plain]], most_rows: int) -> Iterator[list[Plain]]:
+def _together(parts: Mapping[int, list[Plain]], most_rows: int) -> Iterator[tuple[list[int], list[Plain]]]:
+    """The partitions, small ones together, with what was spilled of each."""
     held: list[Plain] = []
-    for _, spills in sorted(partitions.items()):
+    numbers: list[int] = []
+    for number, spills in sorted(parts.items()):
         size = sum(spill["bytes"] for spill in (*held, *spills))
         rows = sum(spill["rows"] for spill in (*held, *spills))
         if held and (size > SPLIT_BYTES or rows > most_rows):
-            yield held
-            held = []
-        held = [*held, *spills]
-    if held or not partitions:
-        yield held
+            yield numbers, held
+            held, numbers = [], []
+        held, numbers = [*held, *spills], [*numbers, number]
+    if numbers or not parts:
+        yield numbers, held
 
 
 def open_bench(job: Job) -> Workbench:

@@ -47,6 +47,17 @@ class Kept:
         """The nodes that rejected records in a run."""
         return list(dict.fromkeys(name for file in self._files("rejects", run) for name in file.payloads))
 
+    def rejected(self, run: str, nodes: Sequence[str]) -> pa.Int64Array:
+        """The row ids of what some nodes rejected in a run."""
+        files = [file for file in self._files("rejects", run) if set(nodes) & set(file.payloads)]
+        paths = self._paths(files)
+        if not paths:
+            return pa.array([], pa.int64())
+        with opened(paths) as connection:
+            chosen = f"node IN ({', '.join(map(literal, nodes))})"
+            found = connection.sql(f"SELECT DISTINCT rid FROM {read_files(paths, run)} WHERE {chosen}").to_arrow_table()
+        return found.column(0).combine_chunks()
+
     def rejects(self, run: str, node: str, where: str | None = None, *, again: bool = False) -> list[pa.Table]:
         """The records that a node rejected in a run, with their row ids last: a table for each set of columns.
 

@@ -95,6 +95,8 @@ class Get(node.Get):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
+        if self.changes_only:
+            raise ValueError("a topic is read on from its offsets, each message once: take `changes_only` out")
         for name, value in (("start", self.start), ("until", self.until)):
             for number, offset in value.items() if isinstance(value, dict) else ():
                 if not number.isdecimal() or offset < 0:

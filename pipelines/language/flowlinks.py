@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
+from pipelines.changes import BEHIND, DELETED, Changes, key_of_get, tells_changes, with_changes
 from pipelines.fetch import Fetch
 from pipelines.flow import Flow, Link, NodeSpec
 from pipelines.language.modelproblems import close
@@ -44,14 +45,15 @@ def inputs_of(spec: NodeSpec) -> tuple[str, ...]:
 
 def ports_of(spec: NodeSpec) -> tuple[str, ...]:
     """All ports of a node, `rejected` included."""
-    own = spec.config.ports()
+    own = (*spec.config.ports(), DELETED) if tells_changes(spec) else spec.config.ports()
     return own if isinstance(spec.config, Start) or not own else (*own, "rejected")
 
 
 def placed(flow: Flow) -> Flow:
-    """The flow as its nodes act in their places: a get that another node's records lead to fetches for each of them."""
+    """The flow as its nodes act in their places: a get that another node's records lead to fetches for each of them, and
+    one of which only changes go on has the node behind it that tells them."""
     nodes = {name: replace(spec, config=_placed(spec, flow)) for name, spec in flow.nodes.items()}
-    return replace(flow, nodes=nodes)
+    return with_changes(replace(flow, nodes=nodes))
 
 
 def _placed(spec: NodeSpec, flow: Flow) -> Node:
@@ -270,6 +272,28 @@ def brings_records(start: Node) -> bool:
     return is_used or any(isinstance(trigger, (Webhook, Kafka)) for trigger in getattr(start, "on", ()))
 
 
+def _changes_can_be_told(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
+    """A get with `changes_only` names its key, reads all there is, and the node behind it finds its name free."""
+    for spec in flow.nodes.values():
+        config = spec.config
+        if not isinstance(config, Get) or not config.changes_only:
+            continue
+        fed = [flow.nodes[link.node].config for link in spec.inputs if link.node in flow.nodes]
+        at, who = ("nodes", spec.name, "changes_only"), f'node "{spec.name}"'
+        partly = next((name for name in ("cursor", "once") if getattr(config, name, None)), None)
+        behind = flow.nodes.get(f"{spec.name}{BEHIND}")
+        if any(not isinstance(source, Start) for source in fed):
+            yield Fault(at, f"{who}: fetches for each record, so that nobody knows what is gone", "take it out")
+        elif not key_of_get(spec):
+            yield Fault(at, f"{who}: changes are told by key", "write `key`: the columns that identify a record")
+        elif partly is not None:
+            what = f"{who}: with `{partly}` a run reads a part of the source, so that nobody knows what is gone"
+            yield Fault(at, what, f"take `{partly}` out, or `changes_only`")
+        elif behind is not None and not isinstance(behind.config, Changes):
+            what = f'node "{behind.name}": the name is that of the changes of "{spec.name}"'
+            yield Fault(("nodes", behind.name), what, "give it another name", key=True)
+
+
 def _disabled_ones_pass_nothing(flow: Flow, broken: Collection[str]) -> Iterator[Fault]:
     for spec in flow.nodes.values():
         for at, link in located_links(spec):
@@ -294,5 +318,6 @@ RULES: tuple[Callable[[Flow, Collection[str]], Iterator[Fault]], ...] = (
     _all_are_reached,
     _starts_by_hand_have_no_records,
     _gets_read_by_themselves,
+    _changes_can_be_told,
     _disabled_ones_pass_nothing,
 )

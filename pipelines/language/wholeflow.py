@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipelines import secrets
+from pipelines.changes import DELETED, Changes, only_deleted, written_as
 from pipelines.errors import FlowError, Problem
 from pipelines.fetch import Fetch
 from pipelines.finding import Asks
@@ -34,7 +35,7 @@ class Whole:
 
     def at(self, spec: NodeSpec) -> Place:
         """Where a node stands."""
-        return node_place(spec.name, self.place, self.places)
+        return node_place(written_as(spec), self.place, self.places)
 
 
 def node_place(node: str, place: Place, others: Mapping[str, Place]) -> Place:
@@ -45,10 +46,11 @@ def node_place(node: str, place: Place, others: Mapping[str, Place]) -> Place:
 def unused_outputs(whole: Whole) -> Iterator[Problem]:
     """Records that nothing takes."""
     for spec in whole.flow.nodes.values():
-        ports = [port for port in spec.config.ports() if not whole.flow.consumers(spec.name, port)]
+        ports = [port for port in spec.config.ports() if not whole.flow.consumers(spec.name, port) and port != DELETED]
         is_end = spec.type == "end" or isinstance(spec.config, (Post, Gate))
         if spec.disabled or not ports or is_end or whole.broken:
             continue
+        name = written_as(spec)
         place = whole.at(spec)
         if whole.flow.consumers(spec.name) and not isinstance(spec.config, Start):
             for port in ports:
@@ -56,8 +58,8 @@ def unused_outputs(whole: Whole) -> Iterator[Problem]:
                 yield place.problem(at, f'nothing takes the records of its port "{port}"', "", warning=True)
         elif not whole.flow.consumers(spec.name):
             nothing = "nothing takes its records"
-            is_get = isinstance(spec.config, Get)
-            fix = f"let a node take from it, such as `end: {{type: end, from: {spec.name}}}`"
+            is_get = isinstance(spec.config, Get | Changes)
+            fix = f"let a node take from it, such as `end: {{type: end, from: {name}}}`"
             if isinstance(spec.config, Start):
                 nothing, fix = "nothing begins with it", f"let a get take from it: `from: {spec.name}`"
             yield place.problem((), nothing, fix, key=True, warning=not is_get)
@@ -72,8 +74,8 @@ def _has(whole: Whole, spec: NodeSpec, at: At) -> bool:
 
 
 def same_targets(whole: Whole) -> Iterator[Problem]:
-    """No two posts write the same place."""
-    writers: dict[str, str] = {}
+    """No two posts write the same place, unless one takes away what a source no longer has: no other record has its key."""
+    writers: dict[str, dict[str, str]] = {}
     for spec in whole.flow.nodes.values():
         scope = whole.scopes.get(spec.environment)
         if not isinstance(spec.config, Post) or spec.disabled or scope is None:
@@ -82,11 +84,16 @@ def same_targets(whole: Whole) -> Iterator[Problem]:
             target = f"{scope.environment.name} {spec.config.target(scope.inside(spec.name))}"
         except FlowError:
             continue  # what is wrong with it was told by the node's own check
-        if target in writers:
+        mode = getattr(spec.config, "mode", None)
+        away = mode == "delete" and only_deleted(whole.flow, spec)
+        kind = "takes away" if away else "adds" if mode in ("append", "upsert") else "else"
+        known = writers.setdefault(target, {})
+        other = next((name for before, name in known.items() if {before, kind} != {"takes away", "adds"}), None)
+        if other is not None:
             place = whole.at(spec)
-            what = f'it writes where "{writers[target]}" writes: {target.partition(" ")[2]}'
+            what = f'it writes where "{other}" writes: {target.partition(" ")[2]}'
             yield place.problem((), what, "merge them into one post, or give each its own place", key=True)
-        writers.setdefault(target, spec.name)
+        known.setdefault(kind, spec.name)
 
 
 def missing_secrets(whole: Whole) -> Iterator[Problem]:
