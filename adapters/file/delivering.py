@@ -52,6 +52,8 @@ class StorePublication:
     builder: Builder
     mark: Path
     """What has been decided, in the run's folder: there once everything is in the store."""
+    left: Path
+    """Where notes are of what earlier runs could not remove from the store."""
 
     def settle(self) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
         """Brings everything to the store, so that what it refuses is known before anything shows."""
@@ -75,11 +77,15 @@ class StorePublication:
     def abandon(self) -> None:
         """Removes what was brought. What already shows in part is finished: leaving half of it would be neither."""
         decided = read(self.mark)
-        if decided is not None and self._begun(decided):
-            self.commit()
+        try:
+            if decided is not None and self._begun(decided):
+                self.commit()
+                return
+            self.mark.unlink(missing_ok=True)
+            discard(self.store, notes_of(self.mark))
+        except Unavailable:
+            # The store is away. What is in it is noted: who comes next goes on from there.
             return
-        self.mark.unlink(missing_ok=True)
-        discard(self.store, notes_of(self.mark))
         shutil.rmtree(self.builder.target.mirror, ignore_errors=True)
 
     def _show(self, decided: Json) -> None:
@@ -104,6 +110,7 @@ class StorePublication:
         if decided is not None:
             return decided
         discard(self.store, notes_of(self.mark))
+        tidy(self.store, self.left)
         with told(self.builder.target.mirror):
             shutil.rmtree(self.builder.target.mirror, ignore_errors=True)
             olds = Olds(self.store, self.builder)
@@ -266,11 +273,19 @@ def is_done(store: Store, mark: Path) -> bool:
     return is_tidy and all(store.is_finished(step) for step in decided["steps"])
 
 
-def sweep(store: Store, mark: Path) -> None:
-    """Removes what a publication left in a store that nobody will finish."""
-    decided = read(mark)
-    if decided is None or not any(store.is_finished(step) for step in decided["steps"]):
+def sweep(store: Store, mark: Path, left: Path) -> None:
+    """Removes what a publication left in a store that nobody will finish; where that is away, the next one does."""
+    try:
         discard(store, notes_of(mark))
+    except Unavailable:
+        left.mkdir(parents=True, exist_ok=True)
+        notes_of(mark).replace(left / notes_of(mark).name)
+
+
+def tidy(store: Store, left: Path) -> None:
+    """Removes from a store what earlier runs could not."""
+    for notes in sorted(left.glob("*")):
+        discard(store, notes)
 
 
 def read(mark: Path) -> Json:

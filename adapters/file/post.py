@@ -183,7 +183,7 @@ class Post(PostKind):
             scope.staging / "parts" / f"keys-{name}",
         )
         if target.store is not None:
-            return StorePublication(target.store, builder, _mark(scope, name))
+            return StorePublication(target.store, builder, _mark(scope, name), self._left(scope))
         return FilePublication(builder, _mark(scope, name))
 
     def is_published(self, scope: Scope, token: str) -> bool:
@@ -197,7 +197,10 @@ class Post(PostKind):
         """Removes what a run that died had brought to a store."""
         store = place_of(self.connection, scope).store
         if store is not None:
-            delivering.sweep(store, _mark(scope, token_name(token)))
+            delivering.sweep(store, _mark(scope, token_name(token)), self._left(scope))
+
+    def _left(self, scope: Scope) -> Path:
+        return scope.project / ".processflow" / "left" / str(self.connection)
 
     def into(self, scope: Scope, name: str = "") -> Target:
         """Where to; `name` is that of a publication."""

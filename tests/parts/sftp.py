@@ -21,6 +21,7 @@ from tests.parts import sharing
 PASSWORD = "its' secret"
 SECRET = "PROCESSFLOW_TESTS_SFTP"
 USER_ID = 53_219
+SMALL_BYTES = 1 << 20
 os.environ[SECRET] = PASSWORD
 
 SETTINGS = """ListenAddress 127.0.0.1
@@ -62,7 +63,7 @@ class Server:
             subprocess.run([sharing.program("ssh-keygen"), *words], check=True, stdin=subprocess.DEVNULL)
         kind, public, *_ = (folder / "host_key.pub").read_text().split()
         (folder / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {kind} {public}\n")
-        server.home.mkdir()
+        server.small.mkdir(parents=True)
         words = {"port": server.port, "folder": folder, "user": server.user, "home": server.home}
         text = SETTINGS.format(**words, passwords="yes" if _root() else "no")
         (folder / "sshd_config").write_text(text)
@@ -72,6 +73,7 @@ class Server:
 
     def _list_users(self) -> None:
         os.chown(self.home, USER_ID, USER_ID)
+        os.chown(self.small, USER_ID, USER_ID)
         hashed = subprocess.run(
             [sharing.program("openssl"), "passwd", "-6", "-stdin"],
             input=PASSWORD, capture_output=True, text=True, check=True,
@@ -87,7 +89,8 @@ class Server:
         words = [sharing.program("sshd"), "-D", "-e", "-f", str(self.folder / "sshd_config")]
         if _root():
             lists = " && ".join(f'mount --bind "{self.folder / name}" /etc/{name}' for name in ("passwd", "shadow"))
-            words = ["unshare", "--mount", "sh", "-c", f'{lists} && exec "$@"', "sh", *words]
+            small = f'mount -t tmpfs -o size={SMALL_BYTES},uid={USER_ID},mode=700 none "{self.small}"'
+            words = ["unshare", "--mount", "sh", "-c", f'{lists} && {small} && exec "$@"', "sh", *words]
         sharing.spawn(words, self, lambda: sharing.listens(self.port))
 
     def end(self, how: signal.Signals = ENDS_BY) -> None:
@@ -98,6 +101,11 @@ class Server:
     def home(self) -> Path:
         """The folder that the user sees first."""
         return self.folder / "home"
+
+    @property
+    def small(self) -> Path:
+        """A folder in which only the server sees something, and which is full at `SMALL_BYTES`; where root starts it."""
+        return self.home / "small"
 
     @property
     def key(self) -> Path:

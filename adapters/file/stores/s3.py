@@ -26,8 +26,6 @@ LANES = 4
 """How many pieces of a file are fetched or sent at once."""
 MARK = "processflow-publication"
 """The object's metadata in which its publication is named."""
-SKEW_SECONDS = 300.0
-"""So far the server's clock may be off."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +139,10 @@ class S3:
         if "upload" in step:
             self._abort(step["path"], step["upload"])
             return
-        # Noted, and nobody heard how the upload is called: it is one of this name, begun since, to which nothing was sent.
+        # Noted, and nobody heard how the upload is called: it is one of this name to which nothing was sent.
         key = self.folder + step["path"]
         for each in self.ask("list_multipart_uploads", "", Prefix=key).get("Uploads", ()):
-            is_since = each["Initiated"].timestamp() >= step["since"] - SKEW_SECONDS
-            if each["Key"] == key and is_since and not self._parts(step["path"], each["UploadId"]):
+            if each["Key"] == key and not self._parts(step["path"], each["UploadId"]):
                 self._abort(step["path"], each["UploadId"])
 
     def _parts(self, path: str, upload: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,6 +71,8 @@ def explained(shown: str, what: str, fault: Exception, attempts: int) -> FlowErr
         return Invalid(f"{shown}: {words}")
     if isinstance(fault, known.SSLError):
         return Invalid(f"{shown}: its certificate is not trusted: {words}; name its authority's file by `tls_root`")
+    if isinstance(fault, known.EndpointConnectionError) and _is_unknown_host(fault.kwargs.get("error")):
+        return Invalid(f"{shown}: no host has this name; correct the connection's `endpoint` or `region`")
     return Unavailable(
         f"{shown}: the connection was lost or cannot be made: {words}{_tried(attempts)}", asked_again=attempts > 0
     )
@@ -93,6 +96,13 @@ def _answered(shown: str, what: str, answer: Mapping[str, Any], attempts: int) -
     if 400 <= status < 500 and code != "RequestTimeout":
         return Invalid(told)
     return Unavailable(told + _tried(attempts), asked_again=True)
+
+
+def _is_unknown_host(fault: BaseException | None) -> bool:
+    """Whether nobody knows the name; a name server that does not answer may answer later."""
+    while fault is not None and not isinstance(fault, socket.gaierror):
+        fault = fault.__cause__ or fault.__context__
+    return fault is not None and fault.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 def _tried(attempts: int) -> str:

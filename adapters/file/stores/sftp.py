@@ -7,7 +7,7 @@ import os
 import posixpath
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -104,6 +104,7 @@ class Sftp:
             sftp = held.enter_context(line(self.settings, os.getpid()).borrowed(shown))
             with explaining(shown):
                 file = held.enter_context(sftp.open(self._at(entry.path), "rb"))
+                file._prefetch_thread = _quiet(file._prefetch_thread)
                 about = _entry(entry.path, file.stat())
             if about != entry:
                 raise Unavailable(f"{shown}: was changed after the run was planned; run again once it is complete")
@@ -121,8 +122,19 @@ class Sftp:
                 except OSError:
                     if not stat.S_ISDIR(_mode(sftp, self._at(each))):  # else somebody else has made it meanwhile
                         raise
-            sftp.put(str(local), self._at(temporary), confirm=True)
+            sftp.put(str(local), self._at(temporary), confirm=False)
+            self._check_size(sftp, temporary, local.stat().st_size)
         return step
+
+    def _check_size(self, sftp: SFTPClient, path: str, size_bytes: int) -> None:
+        """Blocks are sent without waiting for each one's answer, so what was refused shows in the size."""
+        about = _looked(sftp, self._at(path))
+        if about is None or about.st_size != size_bytes:
+            written = 0 if about is None else about.st_size
+            raise Unavailable(
+                f"{self.address}/{path}: only {written} of {size_bytes} bytes could be written: "
+                "as a rule its disk is full or a quota reached; make room there"
+            )
 
     def finish(self, step: Json) -> None:
         final, temporary = self._at(step["path"]), self._at(step["temporary"])
@@ -251,6 +263,17 @@ class Line:
 def line(settings: Settings, process: int) -> Line:
     """The connections of a process to one server."""
     return Line(settings)
+
+
+def _quiet(asking: Callable[..., None]) -> Callable[..., None]:
+    """What paramiko's thread does that asks for many blocks at once. Where the line breaks the one that waits for them is
+    told; the thread itself would only print it."""
+
+    def ask(*words: object) -> None:
+        with suppress(Exception):
+            asking(*words)
+
+    return ask
 
 
 def explaining(shown: str) -> AbstractContextManager[None]:

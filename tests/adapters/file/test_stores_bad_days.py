@@ -1,0 +1,400 @@
+"""What goes wrong with stores: every message says what to do, nothing half shows, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from adapters.file import Get
+from pipelines.errors import FlowError, Invalid, Unavailable
+from pipelines.node import Want
+from tests.adapters.file.post_room import batch, post, stage
+from tests.adapters.file.reading import checked
+from tests.adapters.file.store_room import Room, on_s3, on_sftp
+from tests.adapters.file.test_stores import delivered, rows
+from tests.parts import s3 as s3_parts
+from tests.parts import sftp as sftp_parts
+from tests.parts.proxy import Proxy
+from tests.parts.s3_faults import Faulty
+
+IDS = pa.schema([("id", pa.int64())])
+BIG = ("id,text\n" + "".join(f"{number},{os.urandom(60).hex()}\n" for number in range(60_000))).encode()
+
+
+@pytest.fixture
+def bucket(s3: s3_parts.Server, tmp_path: Path) -> Room:
+    return on_s3(s3, tmp_path)
+
+
+@pytest.fixture
+def home(sftp: sftp_parts.Server, tmp_path: Path) -> Room:
+    return on_sftp(sftp, tmp_path)
+
+
+@pytest.fixture
+def faulty(s3: s3_parts.Server) -> Iterator[Faulty]:
+    with Faulty(s3.port) as found:
+        yield found
+
+
+def said(room: Room, folder: Path, kind: type[FlowError], **settings: Any) -> str:
+    """What a test of the connection with these settings says is wrong."""
+    with pytest.raises(kind) as caught:
+        room.connection(**settings).test(room.scope(folder))
+    text = str(caught.value)
+    for secret in (s3_parts.PASSWORD, sftp_parts.PASSWORD, "mistaken"):
+        assert secret not in text
+    return text
+
+
+def read_after(room: Room, folder: Path, change: Any) -> None:
+    """Reads a file, and does something to it after its first records have come."""
+    room.put("big.csv", BIG)
+    scope = room.scope(folder)
+    get = Get(connection="lake", path="big.csv", split_bytes=1 << 30)
+    (split,) = get.plan(scope, None, Want()).splits
+    chunks = get.read(split.payload, checked(get, scope), scope, Want(batch_rows=1000))
+    next(chunks)
+    change()
+    for _chunk in chunks:
+        pass
+
+
+def test_a_line_that_breaks_within_an_answer_of_s3_is_asked_again(
+    s3: s3_parts.Server, bucket: Room, tmp_path: Path
+) -> None:
+    bucket.put("big.csv", BIG)
+
+    with Proxy(s3.port) as proxy:
+        scope = bucket.scope(tmp_path, endpoint=f"http://127.0.0.1:{proxy.port}", retry={"attempts": 4})
+        get = Get(connection="lake", path="big.csv", split_bytes=1 << 30)
+        schema, (split,) = checked(get, scope), get.plan(scope, None, Want()).splits
+        proxy.cut_after(2_000_000, "down")
+        found = [chunk.batch.num_rows for chunk in get.read(split.payload, schema, scope, Want())]
+
+    assert proxy.cuts == 1
+    assert sum(found) == 60_000
+
+
+def test_a_line_that_breaks_within_an_upload_to_s3_is_asked_again(
+    s3: s3_parts.Server, bucket: Room, tmp_path: Path
+) -> None:
+    with Proxy(s3.port) as proxy:
+        scope = bucket.scope(tmp_path, endpoint=f"http://127.0.0.1:{proxy.port}", retry={"attempts": 4})
+        proxy.cut_after(200_000, "up")
+        delivered(
+            post(connection="lake", path="a.jsonl"), [batch({"v": os.urandom(500).hex()} for _ in range(2_000))], scope
+        )
+
+    assert proxy.cuts == 1
+    assert [len(data.splitlines()) for data in bucket.files().values()] == [2_000]
+    assert bucket.pending() == []
+
+
+def test_a_line_to_sftp_that_breaks_while_reading_is_told_and_a_new_one_goes_on(
+    sftp: sftp_parts.Server, home: Room, tmp_path: Path
+) -> None:
+    home.put("big.csv", BIG)
+    with Proxy(sftp.port) as proxy:
+        host = f"[127.0.0.1]:{proxy.port} " + sftp.known_hosts.read_text().partition(" ")[2]
+        (tmp_path / "hosts").write_text(host)
+        url = home.settings["url"].replace(f":{sftp.port}/", f":{proxy.port}/")
+        scope = home.scope(tmp_path, url=url, known_hosts="hosts")
+        get = Get(connection="lake", path="big.csv", split_bytes=1 << 30)
+        schema, (split,) = checked(get, scope), get.plan(scope, None, Want()).splits
+        proxy.cut_after(3_000_000, "down")
+        with pytest.raises(
+            Unavailable, match=r"big\.csv: (the connection was lost|no answer|cannot be reached|the server says)"
+        ):
+            list(get.read(split.payload, schema, scope, Want()))
+        found = [chunk.batch.num_rows for chunk in get.read(split.payload, schema, scope, Want())]
+
+    assert sum(found) == 60_000
+
+
+def test_a_line_to_sftp_that_breaks_while_writing_leaves_nothing_that_shows(
+    sftp: sftp_parts.Server, home: Room, tmp_path: Path
+) -> None:
+    records = batch({"v": os.urandom(500).hex()} for _ in range(4_000))
+    with Proxy(sftp.port) as proxy:
+        host = f"[127.0.0.1]:{proxy.port} " + sftp.known_hosts.read_text().partition(" ")[2]
+        (tmp_path / "hosts").write_text(host)
+        url = home.settings["url"].replace(f":{sftp.port}/", f":{proxy.port}/")
+        scope = home.scope(tmp_path, url=url, known_hosts="hosts")
+        node = post(connection="lake", path="a.jsonl")
+        parts, _ = stage(node, [records], scope)
+        publication = node.publish(parts, records.schema, scope, "r/node")
+        proxy.cut_after(1_000_000, "up")
+        with pytest.raises(Unavailable, match=r"a\.jsonl: "):
+            list(publication.settle())
+        shown = [name for name in home.files() if not name.startswith(".")]
+        publication.abandon()
+        left = home.files()
+        node.publish(parts, records.schema, scope, "r/node").commit()
+
+    assert (shown, left) == ([], {})
+    assert [len(data.splitlines()) for data in home.files().values()] == [4_000]
+
+
+def test_a_store_that_is_away_when_a_run_ends_is_tidied_by_the_next(
+    s3: s3_parts.Server, bucket: Room, tmp_path: Path
+) -> None:
+    with Proxy(s3.port) as proxy:
+        settings = {"endpoint": f"http://127.0.0.1:{proxy.port}", "retry": {"attempts": 1}}
+        scope, node = bucket.scope(tmp_path, "r1", **settings), post(connection="lake", path="a.csv")
+        parts, _ = stage(node, [batch([{"id": 1}])], scope)
+        publication = node.publish(parts, IDS, scope, "r1/node")
+        list(publication.settle())
+        proxy.refuse()
+        proxy.cut()
+        publication.abandon()
+        node.sweep(scope, "r1/node")
+        between = bucket.pending()
+        proxy.back()
+        delivered(node, [batch([{"id": 2}])], bucket.scope(tmp_path, "r2", **settings))
+
+    assert between == ["lake/a.csv"]
+    assert (bucket.files(), bucket.pending()) == ({"a.csv": b"id\n2\n"}, [])
+    assert list((tmp_path / ".processflow" / "left").rglob("*.notes")) == []
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_told(room: Room, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"big\.csv: .*(was replaced|bytes where it had|became shorter).*run again"):
+        read_after(room, tmp_path, lambda: room.put("big.csv", BIG[: len(BIG) // 2]))
+
+
+def test_a_file_that_is_deleted_while_it_is_read_is_told(room: Room, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"big\.csv: is gone; it was there when the run was planned"):
+        read_after(room, tmp_path, lambda: room.remove("big.csv"))
+
+
+def test_a_missing_bucket_a_wrong_region_and_a_wrong_server_are_named(
+    s3: s3_parts.Server, bucket: Room, faulty: Faulty, tmp_path: Path
+) -> None:
+    faulty.answer("GET", "elsewhere", 301, "PermanentRedirect")
+    closed = f"http://127.0.0.1:{s3_parts.sharing.free_port()}"
+
+    assert "s3://no-such-bucket: there is no such bucket; correct the connection's `url`" in said(
+        bucket, tmp_path, Invalid, url="s3://no-such-bucket"
+    )
+    assert "set the connection's `region`" in said(
+        bucket, tmp_path, Invalid, url="s3://elsewhere", endpoint=faulty.address
+    )
+    assert "the connection was lost or cannot be made" in said(bucket, tmp_path, Unavailable, endpoint=closed)
+    assert "no host has this name" in said(bucket, tmp_path, Invalid, endpoint="http://no-such-host.invalid:9000")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("InvalidAccessKeyId", "the access key is not known there; correct the connection's `access_key`"),
+        ("SignatureDoesNotMatch", "correct the secret that `secret_key` names"),
+        ("ExpiredToken", "the session token has expired"),
+        ("AccessDenied", "access is denied; allow s3:ListBucket to these credentials"),
+    ],
+)
+def test_credentials_that_are_refused_are_told(
+    code: str, words: str, bucket: Room, faulty: Faulty, tmp_path: Path
+) -> None:
+    faulty.answer("GET", "list-type", 403, code)
+
+    assert words in said(bucket, tmp_path, Invalid, endpoint=faulty.address)
+
+
+def test_without_credentials_of_its_own_a_connection_takes_those_of_the_environment(
+    bucket: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {name: value for name, value in bucket.settings.items() if name not in ("access_key", "secret_key", "region")}
+    room = Room(own, bucket.put, bucket.files, bucket.pending, bucket.remove)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+    assert "there are no credentials" in said(room, tmp_path, Invalid, timeout_seconds=31)
+    assert "with 0 files" in room.connection(anonymous=True).test(room.scope(tmp_path))
+    (tmp_path / "credentials").write_text("[told]\naws_access_key_id = A\naws_secret_access_key = B\n")
+    assert "with 0 files" in room.connection(profile="told").test(room.scope(tmp_path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_parts.KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_parts.PASSWORD)
+    assert "with 0 files" in room.connection(timeout_seconds=32).test(room.scope(tmp_path))
+
+
+def test_a_server_that_asks_for_less_is_asked_again_and_in_the_end_is_away(
+    bucket: Room, faulty: Faulty, tmp_path: Path
+) -> None:
+    scope = bucket.scope(tmp_path, endpoint=faulty.address, retry={"attempts": 2})
+    faulty.answer("PUT", "partNumber", 503, "SlowDown", times=1)
+
+    delivered(post(connection="lake", path="a.csv"), [batch([{"id": 1}])], scope)
+    assert (faulty.answered, bucket.files()) == (1, {"a.csv": b"id\n1\n"})
+    faulty.answer("GET", "list-type", 503, "SlowDown")
+    with pytest.raises(Unavailable, match=r"the server asks for less: SlowDown \(asked 2 times\)"):
+        Get(connection="lake", path="*.csv").files(scope)
+
+
+def test_an_upload_that_is_refused_leaves_nothing(bucket: Room, faulty: Faulty, tmp_path: Path) -> None:
+    faulty.answer("PUT", "partNumber=1", 403, "AccessDenied")
+    scope, node = bucket.scope(tmp_path, endpoint=faulty.address), post(connection="lake", path="a.csv")
+    parts, _ = stage(node, [batch([{"id": 1}])], scope)
+    publication = node.publish(parts, IDS, scope, "r/node")
+
+    with pytest.raises(Invalid, match=r"a\.csv: access is denied; allow s3:PutObject"):
+        list(publication.settle())
+    publication.abandon()
+
+    assert (bucket.files(), bucket.pending()) == ({}, [])
+
+
+def test_an_upload_whose_name_nobody_heard_is_found_and_those_of_others_are_left_alone(
+    s3: s3_parts.Server, bucket: Room, faulty: Faulty, tmp_path: Path
+) -> None:
+    client, name = s3.client(), bucket.settings["url"].split("/")[2]
+    other = client.create_multipart_upload(Bucket=name, Key="lake/a.csv")["UploadId"]
+    client.upload_part(Bucket=name, Key="lake/a.csv", UploadId=other, PartNumber=1, Body=b"somebody else's")
+    scope, node = bucket.scope(tmp_path), post(connection="lake", path="a.csv")
+    parts, _ = stage(node, [batch([{"id": 1}])], scope)
+    list(node.publish(parts, IDS, scope, "r/node").settle())
+    notes = next(scope.staging.rglob("*.notes"))
+    notes.write_text(notes.read_text().splitlines()[0] + "\n")
+    next(scope.staging.rglob("published-*.json")).unlink()
+    ours = [
+        each["UploadId"] for each in client.list_multipart_uploads(Bucket=name)["Uploads"] if each["UploadId"] != other
+    ]
+    client.abort_multipart_upload(Bucket=name, Key="lake/a.csv", UploadId=ours[0])
+    client.create_multipart_upload(Bucket=name, Key="lake/a.csv")
+
+    node.sweep(scope, "r/node")
+
+    assert [each["UploadId"] for each in client.list_multipart_uploads(Bucket=name)["Uploads"]] == [other]
+
+
+def test_a_completion_whose_answer_was_lost_counts_as_done(s3: s3_parts.Server, bucket: Room, tmp_path: Path) -> None:
+    with Proxy(s3.port) as proxy:
+        scope = bucket.scope(tmp_path, endpoint=f"http://127.0.0.1:{proxy.port}", retry={"attempts": 3})
+        proxy.cut_at(rb"<CompleteMultipartUpload", heard=True)
+        delivered(post(connection="lake", path="a.csv"), [batch([{"id": 1}])], scope)
+
+    assert proxy.cuts == 1
+    assert (bucket.files(), bucket.pending()) == ({"a.csv": b"id\n1\n"}, [])
+
+
+def test_a_host_that_is_not_known_is_refused_and_its_line_lets_it_in(
+    sftp: sftp_parts.Server, home: Room, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts").write_text("# nobody\n")
+
+    text = said(home, tmp_path, Invalid, known_hosts="hosts")
+    line = text.partition("then add this line: ")[2]
+    (tmp_path / "hosts").write_text(line + "\n")
+
+    assert f"[127.0.0.1]:{sftp.port} ssh-ed25519 " in line
+    assert "compare that with what the server's owner says" in text
+    assert "SFTP server" in home.connection(known_hosts="hosts").test(home.scope(tmp_path))
+    assert "which is no file" in said(home, tmp_path, Invalid, known_hosts="missing")
+
+
+def test_a_server_with_another_key_is_refused(sftp: sftp_parts.Server, home: Room, tmp_path: Path) -> None:
+    other = (sftp.folder / "key.pub").read_text().split()
+    (tmp_path / "hosts").write_text(f"[127.0.0.1]:{sftp.port} {other[0]} {other[1]}\n")
+
+    assert "the server shows another key than known_hosts has for it" in said(
+        home, tmp_path, Invalid, known_hosts="hosts"
+    )
+
+
+def test_a_user_is_let_in_by_password_and_refused_without_the_right_one(
+    sftp: sftp_parts.Server, home: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sftp.password
+    own = {name: value for name, value in home.settings.items() if name != "key_file"}
+    room = Room(own, home.put, home.files, home.pending, home.remove)
+    monkeypatch.setenv("MISTAKEN", "mistaken")
+
+    assert "SFTP server" in room.connection(password={"secret": sftp_parts.SECRET}).test(room.scope(tmp_path))
+    assert "the server does not let this user in" in said(room, tmp_path, Invalid, password={"secret": "MISTAKEN"})
+    (tmp_path / "no_key").write_text("nothing")
+    assert "is no private key" in said(room, tmp_path, Invalid, key_file="no_key")
+    assert "there is no key file" in said(room, tmp_path, Invalid, key_file="none")
+
+
+def test_what_a_user_may_not_read_or_write_is_told(sftp: sftp_parts.Server, home: Room, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("only root can give files to another user than the one it asks as")
+    home.put("mine.csv", b"id\n1\n")
+    folder = sftp.home / home.settings["url"].rpartition("/")[2]
+    os.chown(folder / "mine.csv", 0, 0)
+    (folder / "mine.csv").chmod(0o600)
+    (folder / "closed").mkdir(mode=0o755)
+
+    with pytest.raises(Invalid, match=r"mine\.csv: permission denied to this user"):
+        rows(home.scope(tmp_path), path="mine.csv")
+    with pytest.raises(Invalid, match=r"closed/a\.csv: permission denied to this user"):
+        delivered(post(connection="lake", path="closed/a.csv"), [batch([{"id": 1}])], home.scope(tmp_path))
+
+
+def test_a_full_disk_of_an_sftp_server_is_told_and_nothing_stays_on_it(
+    sftp: sftp_parts.Server, home: Room, tmp_path: Path
+) -> None:
+    url = home.settings["url"].rpartition("/")[0] + "/small"
+    scope, node = home.scope(tmp_path, url=url), post(connection="lake", path="a.jsonl")
+    records = batch({"v": os.urandom(500).hex()} for _ in range(2_000))
+    parts, _ = stage(node, [records], scope)
+    publication = node.publish(parts, records.schema, scope, "r/node")
+
+    with pytest.raises(Unavailable, match=r"a\.jsonl.*: .* its disk is full or a quota reached"):
+        list(publication.settle())
+    publication.abandon()
+
+    assert "with 0 files" in home.connection(url=url).test(scope)
+    delivered(post(connection="lake", path="b.jsonl"), [batch([{"id": 1}])], scope)
+
+
+def test_a_server_that_is_away_is_told(sftp: sftp_parts.Server, home: Room, tmp_path: Path) -> None:
+    with Proxy(sftp.port) as proxy:
+        url = home.settings["url"].replace(f":{sftp.port}/", f":{proxy.port}/")
+        proxy.refuse()
+
+        assert "cannot be reached" in said(home, tmp_path, Unavailable, url=url)
+    assert "no host has this name" in said(home, tmp_path, Invalid, url="sftp://reader@no-such-host.invalid/out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"url": "ftp://host/x"}, "is no address of files"),
+        ({"url": "s3://"}, "is no address of files"),
+        ({"url": "sftp://user:pw@host/x"}, "holds a password"),
+        ({"url": "sftp://host/x"}, "the user is named once"),
+        ({"url": "s3://b/x", "password": {"secret": "X"}}, "'password' means nothing for s3"),
+        ({"url": "s3://b/x", "access_key": "A"}, "`access_key` and `secret_key` go together"),
+        ({"url": "sftp://user@host/x", "region": "eu"}, "'region' means nothing for sftp"),
+    ],
+)
+def test_a_connection_that_says_too_little_or_too_much_is_refused(settings: dict[str, Any], words: str) -> None:
+    from pydantic import ValidationError
+
+    from adapters.file import Connection
+
+    with pytest.raises(ValidationError, match=words):
+        Connection.model_validate({"adapter": "file", **settings})
+
+
+def test_settings_show_no_secrets() -> None:
+    from adapters.file.stores.s3 import S3
+    from adapters.file.stores.s3 import Settings as S3Settings
+    from adapters.file.stores.sftp import Settings as SftpSettings
+    from adapters.file.stores.sftp import Sftp
+
+    stores = (
+        S3(S3Settings("b", access_key="k", secret_key="hush", session_token="hush"), ""),
+        Sftp(SftpSettings("h", 22, "u", "hush", key_password="hush"), ""),
+    )
+
+    assert "hush" not in repr(stores)
