@@ -17,8 +17,9 @@ install: .venv/installed ## Makes .venv with the locked packages and the command
 .venv/installed: requirements.lock setup.py .ci/install
 	@.ci/install
 
-run: install ## Runs two example flows on real purchases, replays what one refused, shows what changed
+run: install ## Runs the examples: files and databases with a replay and a diff; then two systems kept in step by their APIs
 	@$(MAKE) -C examples/web-orders run
+	@$(MAKE) -C examples/orders-to-erp run
 
 parts: install ## Installs the servers that tests start, or says which to install
 	@.ci/parts

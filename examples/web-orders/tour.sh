@@ -3,14 +3,7 @@
 set -eu
 PATH="$(cd ../../.venv/bin && pwd):$PATH"
 
-say() { printf '\n# %s\n' "$*"; }
-show() {
-    printf '\n$ processflow'
-    for word; do case $word in *' '*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac; done
-    printf '\n'
-    processflow "$@"
-}
-latest() { processflow runs show last --json | sed -n 's/^ *"run": "\([^"]*\)",\{0,1\}$/\1/p' | head -n 1; }
+. ../words.sh
 
 say "By day: the shop's orders go to the ERP, large ones to a folder for review, all good ones to Parquet."
 show run web-orders

@@ -142,8 +142,9 @@ def test_the_replay_delivers_just_the_refused_customer_and_the_next_night_differ
     assert [one["key"] for one in place["examples"]] == ["00033"]
 
 
-def test_the_tour_shows_the_join_the_replay_and_the_difference(example: Path) -> None:
+def test_the_tour_shows_the_join_the_replay_and_the_difference(example: Path, repository_root: Path) -> None:
     place = Path(shutil.copytree(example, example.parent / "examples" / "web-orders"))
+    shutil.copy(repository_root / "examples" / "words.sh", place.parent)
     (example.parent / ".venv").symlink_to(Path(sys.executable).parent.parent)
 
     tour = subprocess.run(["sh", "tour.sh"], cwd=place, capture_output=True, text=True, check=False)
