@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import importing, show
 from cli.project import here
+
+if TYPE_CHECKING:
+    from pipelines.environment import Found
 
 app = typer.Typer(help="The outside systems that an environment knows.", no_args_is_help=True)
 app.add_typer(importing.app, name="import", short_help="Makes connections and nodes of a description of an API")
@@ -52,11 +56,14 @@ def reach(
 
 @app.command("discover")
 def discover(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The connection's name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The connection's name; or a file, folder or pattern of the project.")
+    ],
     environment: EnvironmentName = "local",
     as_json: Json = False,
 ) -> None:
     """Lists what the system has to read or write, such as its tables or endpoints, with their columns."""
+    from adapters.file.discovering import local_files
     from adapters.file.types import duckdb_name
     from pipelines.environment import Connection
     from pipelines.environmentfile import load_environment
@@ -64,7 +71,10 @@ def discover(
 
     project = here()
     scope = Scope(project.folder, load_environment(project.folder, environment))
-    found = scope.connection(name, Connection).discover(scope)
+    if name not in scope.environment.connections and any(sign in name for sign in "./*?"):
+        found: Sequence[Found] = local_files(name, scope)
+    else:
+        found = scope.connection(name, Connection).discover(scope)
     if as_json:
         columns = [each.columns and {field.name: duckdb_name(field.type) for field in each.columns} for each in found]
         show.document(
@@ -75,5 +85,5 @@ def discover(
         )
         return
     texts = [", ".join(f"{field.name} {duckdb_name(field.type)}" for field in each.columns or ()) for each in found]
-    rows = [[each.name, each.kind, text] for each, text in zip(found, texts, strict=True)]
+    rows = [[each.name, each.kind, text or each.note] for each, text in zip(found, texts, strict=True)]
     show.table(["name", "kind", "columns"], rows)

@@ -41,6 +41,8 @@ def openapi(
     document = Document.load(file)
     called = name or slug(document.title, "-")
     found = imported(document, called, url)
+    if file.resolve().is_relative_to(project.folder.resolve()):
+        found.connection["openapi"] = file.resolve().relative_to(project.folder.resolve()).as_posix()
     path = project.folder / FOLDER / f"{called}.yaml"
     _check_own(path)
     place, text, is_new = _with_connection(project, environment, called, found.connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,6 +14,7 @@ from adapters.duckdb import reading, writing
 from pipelines import environment
 from pipelines.node import Example
 from pipelines.scope import Scope
+from pipelines.tables.discovering import discovered
 from pipelines.tables.get import TableGet
 from pipelines.tables.post import TablePost, Work
 from pipelines.tables.relation import Column, Table
@@ -37,6 +39,13 @@ class Connection(environment.Connection):
         with reading.reader(scope.path(self.path), memory(scope)) as reader:
             count = len(reader.tables())
         return f"DuckDB database {self.path} with {count} {'table or view' if count == 1 else 'tables and views'}"
+
+    def discover(self, scope: Scope) -> Sequence[environment.Found]:
+        """Its tables and views."""
+        with reading.reader(scope.path(self.path), memory(scope)) as reader:
+            return discovered(
+                reader, lambda name: Get(connection="", table=name), lambda name: not reader.is_table(name)
+            )
 
 
 class Get(TableGet):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from adapters.file.finding import FORMATS, suffix_of
+from adapters.file.finding import FORMATS, find, suffix_of
 from adapters.file.searching import file_of
 from pipelines.environment import Found
 from pipelines.errors import FlowError
@@ -24,6 +24,32 @@ OPENED_FILES = 100
 def discovered(connection: Connection, scope: Scope) -> list[Found]:
     """The files whose suffix tells a format, by name."""
     return sorted(_found(connection.store(scope)), key=lambda each: each.name)
+
+
+def local_files(path: str, scope: Scope) -> list[Found]:
+    """The files of the project that a path means, by name.
+
+    Raises:
+        Invalid: there are none.
+    """
+    from adapters.file.get import Get
+
+    found: list[Found] = []
+    for file in find(scope.project, path)[:MOST_FILES]:
+        name = (
+            file.path.relative_to(scope.project).as_posix()
+            if file.path.is_relative_to(scope.project)
+            else str(file.path)
+        )
+        if suffix_of(file.path) not in FORMATS:
+            continue
+        get = Get(path=name)
+        try:
+            columns = get.reader([file]).schema([file], get) if len(found) < OPENED_FILES else None
+            found.append(Found(name, "file", columns))
+        except FlowError as fault:
+            found.append(Found(name, "file", None, f"cannot be read: {fault}"))
+    return found
 
 
 def _found(store: Store) -> Iterator[Found]:

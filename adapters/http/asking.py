@@ -263,7 +263,10 @@ def tested(connection: Connection, scope: Scope) -> str:
     async def asked() -> Answer:
         return await client(connection, scope).ask(Request("GET", url, {"Accept": "*/*"}), read, frozenset({429, 503}))
 
-    answer = loop.run(asked())
+    try:
+        answer = loop.run(asked())
+    except Unavailable as fault:
+        raise Unavailable(f"{fault}; check the connection's `url`, and that the server runs") from fault
     milliseconds = (time.perf_counter() - started) * 1000
     if answer.status in (401, 403):
         raise Invalid(f"{said_of('GET', answer)}; check the connection's `auth` and its secrets")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -176,6 +177,10 @@ class Connection(environment.Connection):
     test_path: str = ""
     """What `connections test` asks for: a path that the API answers quickly, best one that needs the credentials."""
 
+    openapi: str | None = Field(default=None, examples=["shop-openapi.json"])
+    """The API's OpenAPI 3 document, a file from the project folder: `connections discover` lists its endpoints. Without it,
+    what `test_path` answers is taken as a sample."""
+
     @model_validator(mode="after")
     def _names_a_server(self) -> Self:
         place = urlsplit(self.url)
@@ -197,3 +202,8 @@ class Connection(environment.Connection):
         from adapters.http.asking import tested
 
         return tested(self, scope)
+
+    def discover(self, scope: Scope) -> Sequence[environment.Found]:
+        from adapters.http.discovering import discovered
+
+        return discovered(self, scope)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import ClassVar, Literal, Self
@@ -14,10 +14,11 @@ from pydantic import Field, model_validator
 from adapters.mysql import reading, snapshots, types, writing
 from adapters.mysql.opening import PORT, Server, Tls
 from pipelines import environment
-from pipelines.errors import Invalid
+from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Chunk, Example, Json, SplitPlan, Want
 from pipelines.scope import Scope
 from pipelines.secrets import Secret
+from pipelines.tables.discovering import discovered
 from pipelines.tables.get import TableGet
 from pipelines.tables.post import TablePost, Work
 from pipelines.tables.relation import Column, Table
@@ -84,14 +85,24 @@ class Connection(environment.Connection):
     def test(self, scope: Scope) -> str:
         """Connects, and counts the tables that can be seen."""
         server = self.server(scope)
-        with reading.reader(server) as reader:
-            count = len(reader.tables())
-            version = reader.version()
-            cipher = reader.rows("SHOW SESSION STATUS LIKE 'Ssl_cipher'", {})
+        try:
+            with reading.reader(server) as reader:
+                count = len(reader.tables())
+                version = reader.version()
+                cipher = reader.rows("SHOW SESSION STATUS LIKE 'Ssl_cipher'", {})
+        except Unavailable as fault:
+            raise Unavailable(f"{fault}; check `host` and `port`, and that the server runs") from fault
         product = "MariaDB" if "MariaDB" in version else "MySQL"
         tls = ", encrypted" if cipher and cipher[0][1] else ""
         tables = "table or view" if count == 1 else "tables and views"
         return f"{product} {version.partition('-')[0]}{tls}, {server.address} with {count} {tables}"
+
+    def discover(self, scope: Scope) -> Sequence[environment.Found]:
+        """Its tables and views."""
+        with reading.reader(self.server(scope)) as reader:
+            return discovered(
+                reader, lambda name: Get(connection="", table=name), lambda name: reader.kind(name)[0] == "VIEW"
+            )
 
 
 class Get(TableGet):

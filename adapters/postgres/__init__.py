@@ -20,6 +20,7 @@ from pipelines.node import Example, Json, SplitPlan, Want
 from pipelines.passage import Passage
 from pipelines.scope import Scope
 from pipelines.secrets import Secret
+from pipelines.tables.discovering import discovered
 from pipelines.tables.get import Reader, TableGet
 from pipelines.tables.post import TablePost, Work
 from pipelines.tables.relation import Column, Table, as_list
@@ -115,6 +116,13 @@ class Connection(environment.Connection):
             tls = ", encrypted" if reader.connection.pgconn.ssl_in_use else ""
         tables = "table or view" if count == 1 else "tables and views"
         return f"PostgreSQL {version}{tls}, {server.address} with {count} {tables}"
+
+    def discover(self, scope: Scope) -> Sequence[environment.Found]:
+        """Its tables and views."""
+        with reading.reader(self.server(scope)) as reader:
+            return discovered(
+                reader, lambda name: Get(connection="", table=name), lambda name: reader.kind(name) in ("v", "m")
+            )
 
 
 class Get(TableGet):

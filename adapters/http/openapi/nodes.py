@@ -26,6 +26,8 @@ class Template:
     config: dict[str, Any]
     says: str = ""
     notes: list[str] = field(default_factory=list)
+    takes: dict[str, str] = field(default_factory=dict)
+    """The columns of the records that it sends, with their types."""
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Parameters that the flow has to have."""
 
@@ -118,7 +120,9 @@ class _Making:
             check.says = f"Holds records to what {self._operation.told} takes."
             check.notes.append(f"`{INPUT}`: name the node whose records are sent")
             yield check
-        yield self._sending(rows, carried, columns, list(asked), bool(said or asked))
+        made = self._sending(rows, carried, columns, list(asked), bool(said or asked))
+        made.takes = {name: str(each["type"]) for name, each in {**asked, **said}.items()}
+        yield made
 
     def _sending(
         self, rows: Any, carried: dict[str, Any], columns: dict[str, str], asked: Sequence[str], checked: bool
