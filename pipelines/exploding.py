@@ -21,10 +21,10 @@ def refuse_explosion(bench: Workbench, station: Station, job: Job, rows: Mapping
     """
     config = station.spec.config
     pairing = config.pairing(station.named_inputs) if isinstance(config, Wide) else None
-    if not isinstance(config, Wide) or pairing is None:
+    if pairing is None:
         return
     keys = pairing.keys
-    limit = config.most_records() or job.scope.environment.runner.made_records
+    limit = pairing.limit or job.scope.environment.runner.made_records
     made = job.watch.meter.rows(station.name, "out")
     if made + rows["left"] * rows["right"] <= limit or (alike and made + alike * max(rows.values()) <= limit):
         return

@@ -27,6 +27,7 @@ from pipelines.model import Model
 from pipelines.passage import NotForwarded, Passage
 
 if TYPE_CHECKING:
+    from pipelines.early import Groups
     from pipelines.placing import Pairing
     from pipelines.scope import Scope
     from pipelines.sql.sandbox import Sandbox
@@ -165,14 +166,13 @@ class Wide(Node):
 
     def most_kept(self) -> int | None:
         """How many leave of those that are in order; None: all."""
+
+    def groups(self, schemas: Schemas, given: pa.Schema, scope: Scope, sandbox: Sandbox) -> Groups | None:
+        """How its records become groups of what is `given`, where parts of them may be made early. None: they may not."""
         return None
 
     def pairing(self, schemas: Mapping[str, pa.Schema]) -> Pairing | None:
         """How each pair of a record of `left` and one of `right` becomes a record. None: no pairs are made."""
-        return None
-
-    def most_records(self) -> int | None:
-        """How many pairs may be made; None: as many as the environment says."""
         return None
 
     def parents(self, schemas: Mapping[str, pa.Schema]) -> str | None:

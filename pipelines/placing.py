@@ -30,6 +30,8 @@ class Pairing:
     """Whether records of `left` that find nobody leave too, with nulls."""
     keeps_right: bool = False
     """The same of `right`."""
+    limit: int | None = None
+    """How many pairs may be made; None: as many as the environment says."""
 
 
 class Places:

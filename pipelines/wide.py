@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipelines.align import align
 from pipelines.changes import Changes
 from pipelines.disk import file_name
+from pipelines.early import EARLY, RAW, Early, Groups, put_together
 from pipelines.errors import Bug, Cancelled
 from pipelines.exploding import refuse_explosion
 from pipelines.facts import Plain
@@ -79,18 +80,16 @@ class _Port:
         by = config.partition_by(name, station.named_inputs)
         self._node, self._name, self._job = station.name, name, job
         self._schema = with_row_id(schema)
-        self._numbers = (
-            sandbox.prepare(f"(hash({', '.join(by)}) % {PARTITIONS})::TINYINT AS p", plain_schema(schema))
-            if by
-            else None
-        )
+        self._early = _early(station, self._schema, job, sandbox)
+        keys = self._early.keys if self._early is not None else plain_schema(schema)
+        self._numbers = sandbox.prepare(f"(hash({', '.join(by)}) % {PARTITIONS})::TINYINT AS p", keys) if by else None
         self._order = Order(config.ordered_by(), self._schema, sandbox) if config.ordered_by() else None
         most = config.most_kept()
         self._most_kept = None if most is None else max(most, 1)  # a file tells of what came
-        self._gone: Counter[int] = Counter()
+        self._gone: Counter[str] = Counter()
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = self._held_rows = 0
-        self._spills: dict[int, SpillWriter] = {}
+        self._spills: dict[str, SpillWriter] = {}
 
     def put(self, batch: pa.RecordBatch) -> None:
         aligned = align(batch, self._schema)
@@ -102,15 +101,16 @@ class _Port:
 
     def close(self) -> Iterator[Plain]:
         self._spill()
-        for partition, spill in self._spills.items():
+        for kind, spill in self._spills.items():
             spill.close()
+            partition = int(kind.removeprefix(EARLY))
             yield {
                 "wide": self._node,
-                "input": self._name,
+                "input": EARLY if kind.startswith(EARLY) else self._name,
                 "partition": partition,
                 "path": str(spill.path),
                 "rows": spill.rows,
-                "came": spill.rows + self._gone[partition],
+                "came": spill.rows + self._gone[kind],
                 "bytes": spill.path.stat().st_size,
             }
 
@@ -119,17 +119,25 @@ class _Port:
             return
         batch = pa.concat_batches(self._held)
         self._held, self._held_bytes, self._held_rows = [], 0, 0
-        for partition, rows in self._parts(batch):
-            self._writer(partition).write(rows)
+        groups = self._early(batch) if self._early is not None else None
+        if groups is None:
+            self._early = None  # what follows is hardly otherwise
+            for partition, rows in self._parts(batch):
+                self._writer(str(partition)).write(rows)
+            return
+        parts = list(self._parts(groups))
+        for partition, rows in parts:
+            self._writer(f"{EARLY}{partition}").write(rows)
+        self._gone[f"{EARLY}{parts[0][0]}"] += batch.num_rows - groups.num_rows
 
     def _parts(self, batch: pa.RecordBatch) -> Iterable[tuple[int, pa.RecordBatch]]:
         if self._order is not None:
             first = self._order.places(batch).slice(0, self._most_kept)
-            self._gone[0] += batch.num_rows - len(first)
+            self._gone["0"] += batch.num_rows - len(first)
             return [(0, batch.take(first))]
         if self._numbers is None:
             return [(0, batch)]
-        numbers = self._numbers(batch.drop_columns([ROW_ID])).column(0).to_numpy(zero_copy_only=False)
+        numbers = self._numbers(batch).column(0).to_numpy(zero_copy_only=False)
         order = np.argsort(numbers, kind="stable")
         ends = np.cumsum(np.bincount(numbers, minlength=PARTITIONS))
         sorted_rows = batch.take(pa.array(order))
@@ -139,11 +147,27 @@ class _Port:
             if end > start
         ]
 
-    def _writer(self, partition: int) -> SpillWriter:
-        if partition not in self._spills:
-            name = f"{file_name(self._node)}.{self._name}.{partition}.{uuid.uuid4().hex}.arrow"
-            self._spills[partition] = SpillWriter(self._job.scope.staging / "wide" / name)
-        return self._spills[partition]
+    def _writer(self, kind: str) -> SpillWriter:
+        if kind not in self._spills:
+            name = f"{file_name(self._node)}.{self._name}.{kind}.{uuid.uuid4().hex}.arrow"
+            self._spills[kind] = SpillWriter(self._job.scope.staging / "wide" / name)
+        return self._spills[kind]
+
+
+def _groups(station: Station, job: Job, sandbox: Sandbox) -> Groups | None:
+    config = station.spec.config
+    if not isinstance(config, Wide) or "out" not in station.outputs:
+        return None
+    return config.groups(station.named_inputs, station.outputs["out"], job.scope.inside(station.name), sandbox)
+
+
+def _early(station: Station, schema: pa.Schema, job: Job, sandbox: Sandbox) -> Early | None:
+    groups = _groups(station, job, sandbox)
+    if groups is None:
+        return None
+    has_descent = station.snapshots.get("out", "none") != "none" and not job.is_dry
+    early = Early(groups, schema, sandbox, has_descent)
+    return early if early.is_exact else None
 
 
 def wide_splits(spills: Iterable[Plain], job: Job, phase: int) -> Iterator[Plain]:
@@ -208,9 +232,10 @@ def work(
         ]
         return split["came"], _in_order(job, station, runs, by, config.most_kept())
     memory, key = job.memories.get(station.name), config.remembered_key()
+    early = [Path(path) for path in sorted(split["paths"].get(EARLY, ()))]
     rows = {
         name: bench.relation(
-            relation_of(name) if memory is None else CAME,
+            RAW if early else relation_of(name) if memory is None else CAME,
             [Path(path) for path in sorted(split["paths"].get(name, ()))],
             with_row_id(schema),
         )
@@ -219,7 +244,11 @@ def work(
     refuse_explosion(bench, station, job, rows)
     if memory is not None:
         keep_unseen(bench, RELATION, key, memory, sandbox)
-    query = config.query(station.named_inputs, job.scope.inside(station.name), sandbox)
+    groups = _groups(station, job, sandbox) if early else None
+    if groups is not None:
+        query = put_together(bench, RELATION, groups, early, has_raw=any(rows.values()))
+    else:
+        query = config.query(station.named_inputs, job.scope.inside(station.name), sandbox)
     return split["came"], _given(bench, query, job, station, config, then)
 
 

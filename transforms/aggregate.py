@@ -6,6 +6,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from pipelines.descent import same_key
+from pipelines.early import Groups, groups_of
 from pipelines.node import Example, Report, Schemas, Wide
 from pipelines.records import ROW_ID
 from pipelines.scope import Scope
@@ -64,6 +65,10 @@ class Aggregate(Wide):
         row_id = f"coalesce(min({ROW_ID}), -1) AS {ROW_ID}"
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
         return f"SELECT {', '.join([*keys, *measures, row_id])} FROM {RELATION}{group}"
+
+    def groups(self, schemas: Schemas, given: pa.Schema, scope: Scope, sandbox: Sandbox) -> Groups | None:
+        schema = schemas[""]
+        return groups_of(self.by, spelled(self.measures, schema, scope, sandbox), given, sandbox) if schema else None
 
     def parents(self, schemas: Mapping[str, pa.Schema]) -> str | None:
         return same_key(RELATION, self.by)

@@ -88,10 +88,7 @@ class Join(Wide):
         if self.how in ("semi", "anti"):
             return None
         taken, keeps_right = self._taken(schemas["right"]), self.how in ("right", "full")
-        return Pairing(self._keys(), taken, keeps_left=self.how in ("left", "full"), keeps_right=keeps_right)
-
-    def most_records(self) -> int | None:
-        return self.limit
+        return Pairing(self._keys(), taken, self.how in ("left", "full"), keeps_right, self.limit)
 
     def lent_input(self) -> str | None:
         return {"right": "left", "full": None}.get(self.how, "right")
