@@ -23,7 +23,7 @@ from pipelines.disk import file_name
 from pipelines.drive import drive
 from pipelines.errors import FlowError, Invalid
 from pipelines.flowfile import load
-from pipelines.job import Job
+from pipelines.job import Job, Watch
 from pipelines.node import (
     Chunk,
     Get,
@@ -39,6 +39,7 @@ from pipelines.node import (
     Want,
     Wide,
 )
+from pipelines.pace import AtOnce
 from pipelines.plan import Plan, Station, number_phases
 from pipelines.records import ROW_ID, SOURCE_BITS
 from pipelines.remembering import Memory
@@ -180,7 +181,7 @@ def _tried(asked: Backtest, kept: Kept, before: Report, folder: Path) -> Report:
     known = _remembered(asked.project, prepared, before)
     plan = _recording(prepared, {name: path for name, (path, _) in captured.items()}, asked.places)
     job = job_of(replace(prepared, plan=plan), Project(asked.project.folder, folder), {}, started=datetime.now(UTC))
-    job = replace(job, memories=known)
+    job = replace(job, memories=known, watch=Watch(clock=AtOnce()))
     after = _run(job)
     only = _row_ids([path for path, _ in captured.values()], folder) if is_part else None
     sides = Sides(Side(asked.project.lake, before["run"], only), Side(folder / "lake", after["run"]), same_ids=True)

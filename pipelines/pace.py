@@ -48,6 +48,19 @@ class RealClock:
         self._stop.wait(seconds)
 
 
+class AtOnce:
+    """A clock for trials: every wait is over at once."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        return self._now
+
+    def wait(self, seconds: float) -> None:
+        self._now += seconds
+
+
 @runtime_checkable
 class Paced(Protocol):
     """A step that lets records pass in their time: it is called with piece after piece of a batch, each when its turn has come."""

@@ -22,7 +22,7 @@ class Delay(Transform):
 
     What a source gives at a time, some 65,000 records, comes together and so waits together. A record whose `seconds` are
     null or less than nothing goes on at once; one for which they cannot be computed, or are no finite number, is
-    rejected. Previews and tests do not wait.
+    rejected. Previews, tests and backtests do not wait.
     """
 
     seconds: float | Expression = Field(examples=[5, 0.5, "CASE WHEN is_new THEN 60 ELSE 0 END"])

@@ -20,7 +20,7 @@ class Throttle(Transform):
 
     All workers of this machine count together, also those of runs that follow one another. With `connection` all throttles
     that name it share one limit, in whatever flow: what one lets pass, the others wait for. Records pass in groups of a
-    tenth of a second's worth. What was not used is not saved up. Previews and tests do not wait.
+    tenth of a second's worth. What was not used is not saved up. Previews, tests and backtests do not wait.
     """
 
     per_second: float = Field(gt=0, le=1_000_000, examples=[50, 0.5])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.backtesting import Backtest, backtest
 from agent.dry import preview
 from agent.prepare import Request
 from agent.runs import Host, run
@@ -98,6 +99,17 @@ def test_previews_do_not_wait(tmp_path: Path) -> None:
     )
 
     assert preview(Request(made, "slow"), "paced", 3).num_rows == 3
+
+
+def test_a_backtest_does_not_wait(tmp_path: Path) -> None:
+    made = slow(
+        tmp_path, FLOW.replace("throttle, from: orders, per_second: 100", "delay, from: orders, seconds: 1000000")
+    )
+    ran(made)
+
+    (tried,) = backtest(Backtest(made, "slow"))
+
+    assert (tried["status"], tried["is_same"]) == ("done", True)
 
 
 @pytest.mark.parametrize(

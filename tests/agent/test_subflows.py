@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.backtesting import Backtest, backtest
 from agent.dry import preview, run_tests
 from agent.prepare import Request, prepare
+from agent.recording import Recording, record
 from agent.replaying import Replay, replay
 from agent.runs import Host, run
 from agent.tracing import trace
@@ -104,6 +106,18 @@ def test_what_a_subflow_rejects_is_replayed_from_its_node_on_and_can_be_traced(t
     (of_five,) = query(made.lake, "SELECT rid FROM rejects WHERE payload->>'id' = '5'")
     steps = [step["node"] for way in trace(made, None, of_five["rid"], run=first["run"]) for step in way["steps"]]
     assert list(dict.fromkeys(steps)) == ["orders", "web/start", "web/priced", "bad", "web/total", "web/end", "out"]
+
+
+def test_a_run_with_a_subflow_is_recorded_as_a_test_and_tried_again(tmp_path: Path) -> None:
+    made = shop(tmp_path, SHOP.split("tests:", maxsplit=1)[0])
+    done = run_here(made, "shop")
+
+    recorded = record(Recording(made, done["run"]))
+    (tried,) = backtest(Backtest(made, "shop"))
+
+    assert recorded.then == {"out": 4, "bad": 2, "web/priced.rejected": 2}
+    assert [verdict.passed for verdict in run_tests(Request(made, "shop"))] == [True]
+    assert (tried["status"], tried["is_same"]) == ("done_with_rejects", True)
 
 
 def test_a_subflow_that_reads_by_itself_keeps_its_own_positions_and_may_wait(tmp_path: Path) -> None:
