@@ -14,6 +14,8 @@ from pipelines.flowfile import FLOW_NAME, NAME_LENGTH, NODE_NAME, VALUE_NAME, Co
 from pipelines.node import Node
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NODES = "flow-nodes"
+"""The format of a field that holds nodes as a flow does."""
 
 
 def flow_schema(types: Mapping[str, type[Node]] | None = None) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def flow_schema(types: Mapping[str, type[Node]] | None = None) -> dict[str, Any]
 
 def node_schema(name: str) -> dict[str, Any]:
     """The schema of one node type's own fields."""
-    definitions: dict[str, Any] = {}
+    definitions: dict[str, Any] = {"node": {"type": "object", "required": ["type"]}}
     key = _node_type(name, registry.node_type(name), definitions)
     return {"$schema": DIALECT, "$ref": f"#/$defs/{key}", "$defs": definitions}
 
@@ -80,6 +82,12 @@ def _node_type(name: str, kind: type[Node], definitions: dict[str, Any]) -> str:
     own = _model(name, kind, definitions, keep=True)
     definitions.update(_model_definitions("common", Common))
     fields = {**common["properties"], "type": {"const": name}, **own.get("properties", {})}
+    for field in fields.values():
+        if field.get("format") == NODES:
+            field.pop("format")
+            for one in (field, *field.get("anyOf", ())):
+                if one.get("type") == "object":
+                    one["additionalProperties"] = {"$ref": "#/$defs/node"}
     definitions[name] = {
         "type": "object",
         "title": name,

@@ -52,7 +52,7 @@ class Loop(Nested):
 
     flow: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", examples=["next-page"])
     """The flow whose nodes records go through: `flows/NAME.yaml`. Its `start` declares with `columns` what must come in."""
-    nodes: dict[str, Any] | None = Field(default=None, examples=[HALVED])
+    nodes: dict[str, Any] | None = Field(default=None, examples=[HALVED], json_schema_extra={"format": "flow-nodes"})
     """The nodes themselves, as in a flow, in place of `flow`. The first takes `from: start`, which is what comes in."""
     until: Expression | None = Field(default=None, examples=["status = 'done'"])
     """Condition over what leaves the nodes (DuckDB SQL): a record for which it is true goes out."""

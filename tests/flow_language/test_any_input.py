@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.check import check_file
 from pipelines.environmentfile import parse_environment
-from pipelines.errors import Invalid
+from pipelines.errors import Invalid, Problem
 from pipelines.flowfile import drafted, parse
 from pipelines.language.modelproblems import Place
 from pipelines.language.yamlrender import inline
@@ -101,6 +101,56 @@ def test_any_flow_that_can_be_read_can_be_checked(tmp_path: Path, at: tuple[Any,
     found = check_file(tmp_path / "f.yaml", Scope(tmp_path))
 
     assert found.problems
+
+
+OUTER = """\
+flow: outer
+nodes:
+  start: {type: start}
+  given: {type: file.get, from: start, path: n.csv, columns: {n: BIGINT}}
+  used: {type: flow, from: given, flow: used, inputs: {m: n + 1}, parameters: {by: 2}}
+  round:
+    type: loop
+    from: used
+    until: n > 5
+    nodes: {inner: {type: loop, from: start, flow: used, at_most: 2}, end: {type: end, from: inner}}
+  end: {type: end, from: round}
+"""
+USED = """\
+flow: used
+parameters: {by: {type: integer, default: 1}}
+settings: {rejects: {fail_above: 5}}
+nodes:
+  start: {type: start, columns: {n: BIGINT}}
+  more: {type: map, from: start, keep: all, fields: {n: n + $by}}
+  end: {type: end, from: more, columns: {n: BIGINT}}
+"""
+
+
+def test_the_flow_that_is_damaged_below_is_sound(tmp_path: Path) -> None:
+    assert [str(problem) for problem in checked(tmp_path, parse_yaml(OUTER).value, parse_yaml(USED).value)] == []
+
+
+@PATIENT
+@given(st.sampled_from(places(parse_yaml(OUTER).value)), PLAIN)
+def test_any_flow_that_uses_others_can_be_checked(tmp_path: Path, at: tuple[Any, ...], value: Any) -> None:
+    checked(tmp_path, with_value(parse_yaml(OUTER).value, at, value), parse_yaml(USED).value)
+
+
+@PATIENT
+@given(st.sampled_from(places(parse_yaml(USED).value)), PLAIN)
+def test_whatever_a_used_flow_says_the_one_that_uses_it_can_be_checked(
+    tmp_path: Path, at: tuple[Any, ...], value: Any
+) -> None:
+    checked(tmp_path, parse_yaml(OUTER).value, with_value(parse_yaml(USED).value, at, value))
+
+
+def checked(folder: Path, outer: Any, used: Any) -> tuple[Problem, ...]:
+    (folder / "flows").mkdir(exist_ok=True)
+    (folder / "n.csv").write_text("n\n1\n", encoding="utf-8")
+    for name, tree in (("outer", outer), ("used", used)):
+        (folder / "flows" / f"{name}.yaml").write_text(inline(tree), encoding="utf-8")
+    return check_file(folder / "flows" / "outer.yaml", Scope(folder)).problems
 
 
 @PATIENT

@@ -205,6 +205,9 @@ def test_the_schema_is_one_and_refuses_what_the_parser_refuses() -> None:
     assert not validator.is_valid({**good, "nodes": {"e": {"type": "end", "form": "start"}}})
     assert not validator.is_valid({**good, "nodes": {"E": {"type": "end"}}})
     assert not validator.is_valid({**good, "nodes": {"m": {"type": "filter", "from": "start"}}})
+    loop = {"type": "loop", "from": "start", "at_most": 2, "nodes": {"e": {"type": "end", "from": "start"}}}
+    assert validator.is_valid({**good, "nodes": {"l": loop}})
+    assert not validator.is_valid({**good, "nodes": {"l": {**loop, "nodes": {"e": {"type": "endd"}}}}})
 
 
 def test_the_schema_carries_the_words_of_the_models() -> None:
