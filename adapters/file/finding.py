@@ -26,6 +26,7 @@ FORMATS = {
     ".avro": "avro",
     ".xlsx": "excel",
     ".xlsm": "excel",
+    ".xml": "xml",
 }
 """Formats by suffix, that of a compression left out."""
 SHOWN_NAMES = 8

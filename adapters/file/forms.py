@@ -13,12 +13,13 @@ from adapters.file.writers_excel import ExcelForm
 from adapters.file.writers_fixed import FixedForm
 from adapters.file.writers_parquet import ParquetForm
 from adapters.file.writers_text import Csv, Jsonl
+from adapters.file.writers_xml import XmlForm
 from pipelines.errors import Invalid
 
 if TYPE_CHECKING:
     from adapters.file.post import Post
 
-Format = Literal["csv", "jsonl", "parquet", "avro", "fixed", "excel"]
+Format = Literal["csv", "jsonl", "parquet", "avro", "fixed", "excel", "xml"]
 Compression = Literal["none", "gzip", "zstd", "snappy"]
 
 FORMATS: dict[str, Format] = {
@@ -30,6 +31,7 @@ FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
     ".avro": "avro",
     ".xlsx": "excel",
+    ".xml": "xml",
 }
 PACKED: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 PACKED_SUFFIX: dict[str, str] = {"gzip": ".gz", "zstd": ".zst"}
@@ -44,6 +46,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "encoding": ("fixed",),
     "sheet": ("excel",),
     "split_sheets": ("excel",),
+    "records": ("xml",),
+    "template": ("xml",),
+    "attribute_prefix": ("xml",),
 }
 """The fields that are for some formats only."""
 
@@ -78,6 +83,8 @@ def form_of(node: Post) -> Form:
     ending = PACKED_SUFFIX.get(compression, "")
     if kind == "jsonl":
         return Jsonl(".jsonl" + ending, codec)
+    if kind == "xml":
+        return XmlForm(node.records, node.template, node.attribute_prefix, ".xml" + ending, codec)
     if kind == "fixed":
         return FixedForm(spans_of(node.layout), ".txt" + ending, codec, encoding_of(node.encoding), node.null)
     delimiter = node.delimiter or ("\t" if suffix == ".tsv" else ",")

@@ -26,6 +26,7 @@ from adapters.file.parquet import Parquet
 from adapters.file.ranges import RANGE_BYTES
 from adapters.file.sieve import Sieve, cursor_value, packed_schema, united, unpacked_schema
 from adapters.file.types import arrow_type
+from adapters.file.xml import Xml
 from pipelines import node
 from pipelines.errors import Invalid, Problem, Unavailable
 from pipelines.node import Chunk, Example, Json, Report, Schemas, Split, SplitPlan, Want
@@ -43,6 +44,7 @@ READERS: dict[str, Format] = {
     "avro": Avro(),
     "fixed": FixedWidth(),
     "excel": Excel(),
+    "xml": Xml(),
 }
 
 
@@ -77,9 +79,9 @@ class Get(node.Get):
     path: str = Field(examples=["in/orders.csv", "in/", "in/orders-*.jsonl"])
     """A file, a folder (all its files and those below, but for names that begin with `.` or `_`) or a pattern with `*`,
     `?`, `**`; from the project folder, or the connection's. Taken as it is written: `$name` means nothing here."""
-    format: Literal["csv", "jsonl", "parquet", "avro", "fixed", "excel"] | None = None
+    format: Literal["csv", "jsonl", "parquet", "avro", "fixed", "excel", "xml"] | None = None
     """What the files are; without it their suffix tells: `.csv`, `.tsv`, `.txt`; `.jsonl`, `.ndjson`, `.json`;
-    `.parquet`, `.pq`; `.avro`; `.xlsx`, `.xlsm`. `fixed` (records of fixed width) is always told."""
+    `.parquet`, `.pq`; `.avro`; `.xlsx`, `.xlsm`; `.xml`. `fixed` (records of fixed width) is always told."""
     columns: Names | dict[str, str] | None = Field(default=None, examples=[["id", "name"], {"id": "BIGINT"}])
     """Which columns to read: names, or names to DuckDB types to read them as. Without it all. Types that are not given
     are inferred from the heads of the files, the same for all files of a run; in CSV without a header the names are
@@ -105,6 +107,13 @@ class Get(node.Get):
     """CSV: what makes the next character a plain one, such as a backslash. A doubled quote is one quote in any case."""
     layout: Layout | None = Field(default=None, examples=[{"order_id": {"width": 8, "pad": "0"}, "name": 20}])
     """Fixed width: the columns, each with its width in characters, or with where it stands and how."""
+    records: str | None = Field(default=None, examples=["orders/order", "*/o:order", "//order"])
+    """XML: the path to the records, from the root; `*` is any name, `//order` is at any depth. Without it the elements within the
+    root. An element is an object of its attributes and elements, its own text then `text`; one that is repeated is a list."""
+    namespaces: dict[str, str] = Field(default={}, examples=[{"o": "urn:example:orders"}])
+    """XML: prefixes that `records` uses, to their namespaces. A name without a prefix is of any."""
+    attribute_prefix: str = Field(default="", examples=["@"])
+    """XML: what stands before the names of attributes, to tell them from elements of the same name."""
     sheet: Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)] | None = Field(
         default=None, examples=["Orders", 2, "2026-*"]
     )

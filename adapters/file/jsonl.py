@@ -54,7 +54,7 @@ class JsonLines:
 
     def schema(self, files: Sequence[File], node: Get) -> pa.Schema:
         """Keys by first sight in the heads of some files, their types declared or inferred."""
-        declared = {name: _json_type(name, text) for name, text in node.types().items()}
+        declared = {name: json_type(name, text) for name, text in node.types().items()}
         kinds: dict[str, pa.DataType] = {}
         for file in files[:: max(len(files) // SAMPLED_FILES, 1)]:
             sample = _sample(file, node, SAMPLE_BYTES)
@@ -100,7 +100,8 @@ def _without_null(kind: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_null(kind) else kind
 
 
-def _json_type(name: str, text: str) -> pa.DataType:
+def json_type(name: str, text: str) -> pa.DataType:
+    """A declared type. `Invalid` where it is none, or JSON has no such values."""
     try:
         kind = arrow_type(text)
     except Invalid as fault:

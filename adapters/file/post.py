@@ -47,7 +47,7 @@ class Post(PostKind):
     country, `out/year={year}/` a folder for each year, with `year` in the path and no longer in the files. Missing
     folders are made."""
     format: Format | None = None
-    """`csv`, `jsonl`, `parquet`, `avro`, `excel` (.xlsx), told by the suffix of `path`, or `fixed`: records of fixed width. A folder without
+    """`csv`, `jsonl`, `parquet`, `avro`, `excel` (.xlsx), `xml`, told by the suffix of `path`, or `fixed`: records of fixed width. A folder without
     a suffix gets Parquet."""
     mode: Literal["append", "upsert", "replace", "delete"] = "append"
     """`append` adds to what is there: a file is written again with the new records at its end, a folder gets new parts.
@@ -74,6 +74,17 @@ class Post(PostKind):
     that would not read back the same, is rejected."""
     encoding: Encoding = "utf-8"
     """Fixed width: how characters are written: `utf-8`, `latin-1`, `cp1252` and the like."""
+    records: str = Field(default="records/record", min_length=1, examples=["orders/order"])
+    """XML: the path to a record's element, from the root. Without a `template` these elements are written, and in each record an
+    element for each column: nested ones within, lists as repeated ones, nothing for null."""
+    template: str | None = Field(
+        default=None, examples=['<orders><order no="{order_id}"><total>{total}</total></order></orders>']
+    )
+    """XML: the document with one record, in which `{column}` and `{column.field}` stand for values (`{{` for a brace). An attribute
+    or an element that has only a value which is null is left out. An element with `each="{lines}"` is written for each item of
+    that list; within it an item's fields are named as columns are."""
+    attribute_prefix: str = Field(default="", examples=["@"])
+    """XML, without a template: what the names of columns begin with that are written as attributes."""
     sheet: str = Field(default="data", min_length=1, max_length=31)
     """Excel: the sheet's name."""
     split_sheets: bool = False

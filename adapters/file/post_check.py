@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,10 @@ from adapters.file.layout import overlapping, spans_of
 from adapters.file.parquet import plain_type
 from adapters.file.source import UTF8, encoding_of, has_single_bytes
 from adapters.file.target import Target
+from adapters.file.text import unsupported
 from adapters.file.writers import Form
 from adapters.file.writers_excel import IS_THERE
+from adapters.file.xml_template import NAME, document_of, placed
 from pipelines.align import unify
 from pipelines.errors import Invalid
 from pipelines.scope import Scope
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from adapters.file.post import Post
 
 NOT_A_DELIMITER = '"\r\n.-+: \\'
-TITLES = {"csv": "CSV", "fixed": "fixed width", "excel": "Excel"}
+TITLES = {"csv": "CSV", "fixed": "fixed width", "excel": "Excel", "xml": "XML"}
 NOT_IN_SHEETS = "[]:*?/\\"
 
 Found = tuple[tuple[str | int, ...], str, str]
@@ -45,12 +47,8 @@ def problems(node: Post) -> Iterator[Found]:
         if kind not in FIELDS[name]:
             titles = " and ".join(TITLES[each] for each in FIELDS[name])
             yield (name,), f"{name} is for {titles}, and this is {kind}", f"leave {name} away"
-    if kind == "csv":
-        yield from _csv_problems(node)
-    if kind == "fixed":
-        yield from _fixed_problems(node)
-    if kind == "excel":
-        yield from _excel_problems(node)
+    if kind in _OWN_PROBLEMS:
+        yield from _OWN_PROBLEMS[kind](node)
     if packed is not None and (kind in BINARY or node.compression not in (None, packed)):
         yield ("path",), "the suffix names another compression than the file will have", "let both say the same"
     if kind not in BINARY and node.compression == "snappy":
@@ -96,6 +94,48 @@ def _excel_problems(node: Post) -> Iterator[Found]:
         yield ("compression",), "a workbook has a compression of its own", "leave compression away"
 
 
+def _xml_problems(node: Post) -> Iterator[Found]:
+    if node.template is None:
+        if not all(NAME.fullmatch(step) for step in node.records.split("/")):
+            yield ("records",), f"{node.records!r} is no path of names", "write it as orders/order"
+        return
+    try:
+        document_of(node.template, node.records)
+    except ValueError as fault:
+        what, _, fix = str(fault).partition("; ")
+        yield ("template",), what, fix
+    if node.mode in ("upsert", "delete"):
+        what = f"mode {node.mode} reads what is there, and nobody can tell which element a template made of a column"
+        yield ("mode",), what, "use `append` or `replace`, or write without a template"
+
+
+_OWN_PROBLEMS: Mapping[str, Callable[[Post], Iterator[Found]]] = {
+    "csv": _csv_problems,
+    "fixed": _fixed_problems,
+    "excel": _excel_problems,
+    "xml": _xml_problems,
+}
+
+
+def _template_misfits(node: Post, schema: pa.Schema) -> Iterator[Found]:
+    """Values of a template that no column has, or that hold others."""
+    if node.template is None:
+        return
+    for value, kind, is_each in placed(
+        document_of(node.template, node.records).record, {each.name: each.type for each in schema}
+    ):
+        name = ".".join(value.path)
+        if kind is None:
+            yield ("template",), f"there is no column {name!r}", suggestion(value.path[0], schema.names)
+        elif is_each:
+            yield ("template",), f"{name!r} is {kind}, which has no items", "leave `each` away, or name a list"
+        elif pa.types.is_nested(kind):
+            what = f"{name!r} is {kind}, which is no text"
+            yield ("template",), what, 'name a field inside of it, or repeat an element by each="{column}"'
+        elif why := unsupported(kind):
+            yield ("template",), f"column {name!r} is {kind}: {why.partition('; ')[0]}", why.partition("; ")[2]
+
+
 def misfits(node: Post, schema: pa.Schema, scope: Scope) -> Iterator[Found]:
     """What of records of these columns cannot go there."""
     target, form = node.into(scope), form_of(node)
@@ -117,6 +157,7 @@ def misfits(node: Post, schema: pa.Schema, scope: Scope) -> Iterator[Found]:
 
 
 def _column_misfits(node: Post, stored: pa.Schema, form: Form) -> Iterator[Found]:
+    yield from _template_misfits(node, stored)
     for name in node.layout or ():
         if name not in stored.names:
             yield ("layout", name), f"column {name!r} does not come in", suggestion(name, stored.names)

@@ -8,7 +8,7 @@ values have no text of their own: `unsupported` says so before anything is writt
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import pyarrow as pa
@@ -132,8 +132,24 @@ def without_text(kind: pa.DataType) -> str:
     return "holds what has no text: numbers must be finite, years lie in 1 to 9999; make it null with a map"
 
 
+def holding(array: pa.Array, tells: Callable[[pa.Array], pa.BooleanArray | None]) -> pa.BooleanArray | None:
+    """Where a value is, or holds at any depth, one that `tells` finds in its array. None: nowhere."""
+    array = plain(array)
+    own = tells(array)
+    found = [None if own is None else _where(own)]
+    if pa.types.is_struct(array.type):
+        found += [holding(child, tells) for child in array.flatten()]
+    elif pa.types.is_list(array.type) or pa.types.is_map(array.type):
+        found.append(_spread(array, holding(_values(array), tells)))
+    return _either([mask for mask in found if mask is not None])
+
+
 def _unfit_list(array: pa.Array) -> pa.BooleanArray | None:
-    mask = unfit(_values(array), as_json=True)
+    return _spread(array, unfit(_values(array), as_json=True))
+
+
+def _spread(array: pa.Array, mask: pa.BooleanArray | None) -> pa.BooleanArray | None:
+    """Which lists hold one of the values that a mask tells."""
     if mask is None:
         return None
     counted = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(mask.cast(pa.int64()))])

@@ -33,7 +33,7 @@ LINE = "\n"
 
 
 class TextPart:
-    """A text file being written, its head first: with compression a member of its own, so that it can be cut off."""
+    """A text file being written, its head first, its tail last: with compression members of their own, so that they can be cut off."""
 
     held_bytes = 0
 
@@ -44,10 +44,13 @@ class TextPart:
         render: Callable[[pa.RecordBatch], pa.StringArray],
         head: bytes = b"",
         encoding: str = "utf-8",
+        tail: bytes = b"",
     ) -> None:
         self.rows = 0
         self._render = render
         self._encoding = encoding
+        self._path = path
+        self._tail = compressed(tail, compression)
         self._file = path.open("wb")
         self._file.write(compressed(head, compression))
         self._out = _packer(self._file, compression)
@@ -66,6 +69,9 @@ class TextPart:
             self._out.close()
         finally:
             self._file.close()
+        if self._tail:
+            with self._path.open("ab") as file:
+                file.write(self._tail)
         return self.rows
 
 

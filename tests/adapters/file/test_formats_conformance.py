@@ -129,6 +129,24 @@ class TestExcelPost(FormatPost):
         return [example for example in super().samples() if example.config.get("mode") == "replace"]
 
 
+class TestXmlGet(FormatGet):
+    suffix = ".xml"
+    fields: ClassVar[Mapping[str, Any]] = {"records": "orders/order"}
+
+
+class TestXmlPost(FormatPost):
+    suffix = ".xml"
+    fields: ClassVar[Mapping[str, Any]] = {"records": "orders/order"}
+
+    def delivered(self, scope: Scope, example: Example) -> Records:
+        columns = {
+            "order_no": "VARCHAR",
+            "total": "DOUBLE",
+            "updated_at": "BIGINT",
+        }  # no record, no element to tell them
+        return read_back(scope.project, path="out/orders.xml", columns=columns, **self.fields).to_pylist()
+
+
 @pytest.mark.parametrize("path", ["orders.xlsx", "orders.avro", "orders.parquet"])
 def test_a_format_that_compresses_within_itself_is_not_compressed_again(path: str) -> None:
     found: list[str] = []

@@ -16,18 +16,26 @@ from tests.adapters.file.post_room import scope_in
 from tests.adapters.test_exchanges import FINE, FLOATS, NO_TEXT, NO_TIME, InFile, declared
 
 
-class TestAvro(InFile):
+class WithPlainNames(InFile):
+    """In formats whose names are letters, digits and _."""
+
+    @pytest.fixture(autouse=True)
+    def _plain_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        named = {name.replace(" ", "_"): edge for name, edge in edges().items()}
+        monkeypatch.setattr(exchanges, "edges", lambda: named)
+
+
+def plainly(told: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace(" ", "_"): what for name, what in told.items()}
+
+
+class TestAvro(WithPlainNames):
     path = "out.avro"
     lacks: ClassVar[dict[str, str]] = {
         "fine_time": "Avro's times have microseconds",
         "duration": "Avro's durations are unlike it",
     }
     rejects: ClassVar[dict[str, frozenset[str]]] = {"no_time": NO_TIME["no time"]}
-
-    @pytest.fixture(autouse=True)
-    def _plain_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        named = {name.replace(" ", "_"): edge for name, edge in edges().items()}
-        monkeypatch.setattr(exchanges, "edges", lambda: named)
 
     def columns(self, schema: pa.Schema) -> dict[str, str] | None:
         return None
@@ -89,3 +97,14 @@ class TestExcel(InFile):
             [pa.field(each.name, pa.string()) if pa.types.is_nested(each.type) else each for each in schema]
         )
         return declared(flat)
+
+
+class TestXml(WithPlainNames):
+    path = "out.xml"
+    lacks: ClassVar[dict[str, str]] = plainly(NO_TEXT)
+    rejects: ClassVar[dict[str, frozenset[str]]] = plainly(NO_TIME) | {
+        "text": frozenset({"NUL", "just NUL", "separators of lines", "control signs", "no character"}),
+        "word": frozenset({"NUL"}),
+        "fine_moment": frozenset({"first", "last"}),
+        "list": frozenset({"empty"}),
+    }
