@@ -16,6 +16,8 @@ import pyarrow as pa
 from adapters.file.csv import Csv
 from adapters.file.fixed import FixedWidth
 from adapters.file.jsonl import JsonLines
+from adapters.file.xml import Xml
+from adapters.file.xml_records import NotWellFormed, plain_names
 from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Want
 from pipelines.scope import Scope
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
     from adapters.file.get import Get
 
 PREFIX = "processflow-again-"
+ROOT = "processflow-again"
 PLACE = re.compile(rf"^\S*{PREFIX}\S+ line \d+: ")
 SUFFIXES: Mapping[type, tuple[str, str]] = {
     Csv: (".csv", "csv"),
     JsonLines: (".jsonl", "jsonl"),
     FixedWidth: (".txt", "fixed"),
+    Xml: (".xml", "xml"),
 }
 """Of the formats whose records are texts: how a file's name ends, and the format's own name."""
 
@@ -39,7 +43,7 @@ def parse(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want:
     They are read as one file. Where that gives more or fewer records than there are texts, each is read by itself,
     and one that is several records, or none, stays broken.
     """
-    found = list(_read(get, texts, schema, scope, want))
+    found = _together(get, texts, schema, scope, want)
     seen = sum(chunk.batch.num_rows + len(chunk.malformed.ordinals if chunk.malformed else ()) for chunk in found)
     if seen == len(texts) or (get.where is not None and seen < len(texts) and not any("\n" in one for one in texts)):
         yield from found
@@ -48,8 +52,16 @@ def parse(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want:
         yield from _one(get, text, place, schema, scope, want)
 
 
+def _together(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want: Want) -> list[Chunk]:
+    """What comes of the texts as one file; nothing where one of them spoils the document."""
+    try:
+        return list(_read(get, texts, schema, scope, want))
+    except NotWellFormed:
+        return []
+
+
 def _one(get: Get, text: str, place: int, schema: pa.Schema, scope: Scope, want: Want) -> Iterator[Chunk]:
-    chunks = list(_read(get, [text], schema, scope, want))
+    chunks = _together(get, [text], schema, scope, want)
     records = sum(chunk.batch.num_rows for chunk in chunks)
     faults = [chunk.malformed for chunk in chunks if chunk.malformed is not None]
     if records == 1 and not faults:
@@ -76,6 +88,10 @@ def _read(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want:
     if get.filename is not None and get.filename in schema.names:
         raise Invalid(f"which file a text came from is not known any more, and {get.filename!r} would hold it")
     lines = [*_header(get, suffix, scope), *texts]
+    around: dict[str, Json] = {}
+    if form == "xml":
+        lines = [f"<{ROOT}>", *map(plain_names, texts), f"</{ROOT}>"]
+        around = {"records": f"{ROOT}/*", "namespaces": {}}
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         path = Path(folder) / f"texts{suffix}"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -85,8 +101,9 @@ def _read(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope, want:
             "encoding": "utf-8",
             "skip_rows": 0,
             "cursor": None,
+            "connection": None,
+            **around,
         }
-        fresh["connection"] = None
         alone = get.model_copy(update={**fresh, "once": False, "split_bytes": 1 << 40})
         plan = alone.plan(scope, None, want)
         for split in plan.splits:

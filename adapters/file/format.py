@@ -1,7 +1,8 @@
 """What a file format gives to `file.get`: the columns, the splits and the records of files.
 
-`adapters/file/csv.py`, `jsonl.py`, `parquet.py`, `avro.py`, `excel.py` and `fixed.py` each hold one `Format`. Finding files, positions, `once`, `cursor`,
-`where`, `filename` and watching for files that change under the reader are `file.get`'s and the same for all formats.
+`adapters/file/csv.py`, `jsonl.py`, `parquet.py`, `avro.py`, `excel.py`, `xml.py` and `fixed.py` each hold one `Format`. Finding
+files, positions, `once`, `cursor`, `where`, `filename` and watching for files that change under the reader are `file.get`'s and the
+same for all formats.
 """
 
 from __future__ import annotations

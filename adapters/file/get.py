@@ -1,4 +1,4 @@
-"""Reads files: CSV, JSON lines, Parquet, Avro, Excel, fixed width; one, a folder of them, or those that a pattern matches."""
+"""Reads files: CSV, JSON lines, Parquet, Avro, Excel, XML, fixed width; one, a folder of them, or those that a pattern matches."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ Mark = Annotated[str, AfterValidator(_one_mark)]
 
 
 class Get(node.Get):
-    """Reads files: CSV, JSON lines, Parquet, Avro, Excel, fixed width; one, a folder, or those that a pattern matches.
+    """Reads files: CSV, JSON lines, Parquet, Avro, Excel, XML, fixed width; one, a folder, or those that a pattern matches.
 
     Text is cut into byte ranges that are read side by side, Parquet into row groups, Avro into blocks, Excel
-    into sheets; `.gz`, `.zst` and `.bz2` files are read as a whole. A record that cannot be read, or has a value that does not fit its column, is set aside with its
+    into sheets; XML, `.gz`, `.zst` and `.bz2` files are read as a whole, streamed. A record that cannot be read, or has a value that does not fit its column, is set aside with its
     text, its line and the reason. A file that changes while it is read stops the run.
     """
 
@@ -150,6 +150,12 @@ class Get(node.Get):
                 "in/b.jsonl": '{"id": 2, "total": 12.25}\n{"id": 3}\n',
             },
             gives={"out": [{"id": 2, "total": "12.25"}, {"id": 3, "total": None}]},
+        ),
+        Example(
+            says="XML is read by the path to its records; attributes and elements are columns, repeated ones lists.",
+            config={"path": "orders.xml", "records": "orders/order", "columns": {"id": "BIGINT", "sku": "VARCHAR[]"}},
+            files={"orders.xml": '<orders><order id="1"><sku>a</sku><sku>b</sku></order><order id="2"/></orders>\n'},
+            gives={"out": [{"id": 1, "sku": ["a", "b"]}, {"id": 2, "sku": None}]},
         ),
         Example(
             says="Columns of fixed width stand where `layout` says.",

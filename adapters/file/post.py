@@ -32,7 +32,7 @@ from pipelines.tables.relation import Names, as_list
 
 
 class Post(PostKind):
-    """Writes records to a file, or to a folder of files: CSV, JSON lines, Parquet, Avro, Excel, fixed width.
+    """Writes records to a file, or to a folder of files: CSV, JSON lines, Parquet, Avro, Excel, XML, fixed width.
 
     Nothing shows before all records are written; then the file is renamed into place, so that whoever reads it finds
     the old or the new one whole. After a crash the run goes on where it was and delivers nothing twice.
@@ -113,6 +113,17 @@ class Post(PostKind):
                 "rejected": [{"sku": None, "left": 1, "reject_code": "key_null"}],
             },
             says="Keeps one line for each article up to date.",
+        ),
+        Example(
+            config={
+                "path": "out/orders.xml",
+                "records": "orders/order",
+                "template": '<orders><order no="{order_id}"><total>{total}</total></order></orders>',
+                "mode": "replace",
+            },
+            records=[{"order_id": 1, "total": 9.5}, {"order_id": 2, "total": None}],
+            gives={"out": [{"order_id": 1, "total": 9.5}, {"order_id": 2, "total": None}]},
+            says="XML by a template; what is null is left out.",
         ),
         Example(
             config={

@@ -121,9 +121,11 @@ def _template_misfits(node: Post, schema: pa.Schema) -> Iterator[Found]:
     """Values of a template that no column has, or that hold others."""
     if node.template is None:
         return
-    for value, kind, is_each in placed(
-        document_of(node.template, node.records).record, {each.name: each.type for each in schema}
-    ):
+    try:
+        record = document_of(node.template, node.records).record
+    except ValueError:
+        return  # that is a problem of its own
+    for value, kind, is_each in placed(record, {each.name: each.type for each in schema}):
         name = ".".join(value.path)
         if kind is None:
             yield ("template",), f"there is no column {name!r}", suggestion(value.path[0], schema.names)

@@ -6,6 +6,7 @@ A document type is refused, whatever it says: entities can grow without bounds a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,10 +86,25 @@ class _Open:
         self.attributes = attributes
 
 
+class NotWellFormed(Invalid):
+    """A document is none."""
+
+
 @lru_cache(maxsize=4_096)
 def local(name: str) -> str:
     """A name without its namespace."""
     return name.rpartition(SEPARATOR)[2]
+
+
+_PREFIX = re.compile(r"(</?|\s)(?!xmlns:)[^\W\d][\w.-]*:(?=[^\W\d][\w.-]*[\s/>=])")
+
+
+def plain_names(raw: str) -> str:
+    """A record's own text, its names without the prefixes that stand for namespaces declared around it."""
+    return _TAG.sub(lambda tag: _PREFIX.sub(r"\1", tag[0]), raw)
+
+
+_TAG = re.compile(r"<[^!?][^>]*>")
 
 
 class Parser:
@@ -156,10 +172,12 @@ class Parser:
         said = expat.errors.messages.get(fault.code, "it is damaged")
         if fault.code in _CUT_SHORT and self._path:
             said = f"ends before </{local(self._path[0])}>"
-            return Invalid(f"{place}: {said}: it is cut short; fetch it again, nothing of it was delivered")
-        return Invalid(f"{place}: is no well-formed XML: {said}; mend it, nothing of it was delivered")
+            return NotWellFormed(f"{place}: {said}: it is cut short; fetch it again, nothing of it was delivered")
+        return NotWellFormed(f"{place}: is no well-formed XML: {said}; mend it, nothing of it was delivered")
 
-    def _refuse(self, *_: object) -> None:
+    def _refuse(self, name: str, *_: object) -> None:
+        if name.lower() == "html":
+            raise Invalid(f"{self._name}: is no XML; it seems to be {seems(b'<html')}; fetch it again")
         what = f"{self._name} line {self._expat.CurrentLineNumber}: has a document type, which is refused"
         raise Invalid(f"{what}: it may define entities that never end or read files; take `<!DOCTYPE …>` away")
 

@@ -237,6 +237,10 @@ class TestFilePost(PostConformance):
             return fetched(f"SELECT * FROM read_csv('{path}')")
         if path.suffix == ".jsonl" and path.exists():
             return [json.loads(line) for line in path.read_text().splitlines()]
+        if path.suffix == ".xml" and path.exists():
+            columns = {"no": "BIGINT", "total": "DOUBLE"}
+            read = read_back(scope.project, path=example.config["path"], columns=columns).to_pylist()
+            return [{"order_id": row["no"], "total": row["total"]} for row in read]
         if path.suffix == ".txt" and path.exists():
             return read_back(
                 scope.project, **{name: example.config[name] for name in ("path", "format", "layout")}
