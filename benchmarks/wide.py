@@ -29,13 +29,13 @@ CASES = {
     ),
     "sort": (
         1.7,
-        1.5,
+        1.25,
         "  seen: {type: end, from: customers}\n  wide: {type: sort, from: orders, by: [-amount, id]}\n",
         "SELECT * FROM orders ORDER BY amount DESC, id",
     ),
     "dedupe": (
         1.7,
-        1.5,
+        1.25,
         "  seen: {type: end, from: customers}\n  wide: {type: dedupe, from: orders, key: [product], keep: last}\n",
         "SELECT * FROM orders QUALIFY row_number() OVER (PARTITION BY product ORDER BY id DESC) = 1",
     ),

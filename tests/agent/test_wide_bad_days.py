@@ -116,3 +116,39 @@ def test_a_run_killed_while_it_spills_or_works_partitions_is_resumed_to_the_same
     assert_right(tmp_path)
     assert leftovers(made) == []
     assert run_here(made, "night")["nodes"]["orders"]["in"] == 0
+
+
+ORDERED = """flow: night
+settings: {batch_rows: 1000}
+nodes:
+  start: {type: start}
+  orders: {type: file.get, from: start, path: orders.parquet, once: true}
+  ordered: {type: sort, from: orders, by: [customer, -note]}
+  counted: {type: aggregate, from: orders, by: [note], measures: {n: count(*), least: min(id)}}
+  kept: {type: file.post, from: ordered, path: kept.csv, mode: replace}
+  sums: {type: file.post, from: counted, path: sums.parquet, mode: replace}
+"""
+
+
+@pytest.mark.parametrize("moment", ["wide/*.arrow", "journal/phase-0", "parts/*"])
+def test_a_sort_killed_while_it_spills_or_works_ranges_is_resumed_to_the_same_order(
+    tmp_path: Path, moment: str
+) -> None:
+    night(tmp_path, 100_000)
+    made = project(tmp_path, ORDERED, {})
+    child = subprocess.Popen([COMMAND, "run", "night"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    while child.poll() is None and not list((made.home / "staging").glob(f"*/{moment}")):
+        time.sleep(0.0005)
+    child.kill()
+    child.wait()
+
+    host = Host(made)
+    host.close() if child.returncode == 0 else host.resume("last")
+
+    orders = f"'{tmp_path / 'orders.parquet'}'"
+    wanted = duckdb.execute(f"SELECT id FROM {orders} ORDER BY customer, note DESC, id").fetchall()
+    lines = (tmp_path / "kept.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [str(number) for (number,) in wanted]
+    sums = f"SELECT note, count(*), min(id) FROM {orders} GROUP BY 1 ORDER BY ALL"
+    assert found(tmp_path / "sums.parquet") == duckdb.execute(sums).fetchall()
+    assert leftovers(made) == []

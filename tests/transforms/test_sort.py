@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from pipelines.conformance.wides import worked
 from pipelines.order import Order
 from pipelines.plan import Plan
-from pipelines.ranges import Range, ranges
+from pipelines.ranges import Range, in_order, ranges
 from pipelines.records import ROW_ID
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
@@ -114,3 +115,17 @@ def test_ranges_are_of_like_size_when_keys_come(way: str, ids: str, tmp_path: Pa
     ends = [[value for piece in one.slices for value in piece["k"].to_pylist()] for one in found]
     assert all(max(before) <= min(after) for before, after in itertools.pairwise(ends))
     assert all(len(set(keys)) == 1 for keys, one in zip(ends, found, strict=True) if one.is_even)
+
+
+def test_nothing_goes_on_ordering_when_nobody_takes_what_leaves(tmp_path: Path) -> None:
+    job = job_of(Plan("sorted", "1", {}, batch_rows=10), tmp_path)
+    numbers = np.arange(5000)
+    whole = pa.record_batch({"k": pa.array(numbers % 7), ROW_ID: pa.array(numbers)})
+    order = Order(["k"], whole.schema, Sandbox())
+    leaving = in_order(job, [whole.take(order.places(whole))], ["k"], None)
+    first = next(leaving)
+
+    leaving.close()
+
+    assert first["k"].to_pylist() == [0] * 10
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("range")]
