@@ -42,6 +42,7 @@ setup(
     package_data={"": ["*.yaml", "*.csv", "*.json", "*.sql", "*.mako", "py.typed"]},
     install_requires=[
         "alembic>=1.18",
+        "apprise>=2.3",
         "apache-beam>=2.70",
         "aiohttp>=3.12",
         "asyncpg>=0.30",

@@ -45,6 +45,7 @@ def report(
         "parameters": plain_values(job.scope.values),
         "delivery": dict(delivery),
         "error": error,
+        "warnings": [dict(warning) for warning in facts.warnings],
         "exit_code": fault.exit_code if isinstance(fault, (Unavailable, Bug)) else int(error is not None),
         "nodes": {
             name: node_report(station, facts.ledger.of(name), "failed" if error else "done")

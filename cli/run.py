@@ -78,6 +78,8 @@ def told(report: dict[str, Any], lake: Path) -> None:
         typer.echo(f"rejected: {show.counted(sum(rejecting.values()), 'record')}")
         for line in reasons(lake, report["run"], rejecting):
             typer.echo(line)
+    for warning in report.get("warnings", ()):
+        typer.echo(f"warning: {warning['node']}: {warning['message']}", err=True)
     if report["error"]:
         typer.echo(report["error"], err=True)
 

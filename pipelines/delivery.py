@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.flow import Flow, NodeSpec
 from pipelines.language.flowlinks import live
+from pipelines.messages import is_told_last
 from pipelines.node import Get, Post, Wide
 from pipelines.publishing import repeated
 
@@ -48,11 +49,15 @@ def delivery(flow: Flow) -> Delivery:
             continue
         own = getattr(spec.config, "delivery", None)
         if own is not None and isinstance(spec.config, (Get, Post)):
-            ends[spec.name] = _weakened(own(), again.get(spec.name))
+            found = _weakened(own(), again.get(spec.name))
             if isinstance(spec.config, Post):
-                posts[spec.name] = ends[spec.name]
+                posts[spec.name] = found
+            if not is_told_last(spec.config):
+                ends[spec.name] = found
     if not posts:
         return Delivery()
+    if not set(ends) & set(posts):  # a flow that only tells
+        ends.update(posts)
     label = max((label for label, _ in ends.values()), key=_weakness)
     reasons = [f"{name}: {reason}" for name, (own, reason) in ends.items() if own == label and reason]
     return Delivery(label, (*reasons, *_repeats(flow, posts)), posts)

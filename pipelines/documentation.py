@@ -27,9 +27,12 @@ def page(name: str, kind: type[Node]) -> str:
     parts = [f"# {name}", _prose(kind), "## Fields", *_fields(_own_first(kind))]
     parts += ["Every node also takes `from`, `after`, `in`, `snapshot`, `retry`, `rejects`, `description`, `disabled`."]
     parts += ["## Ports", _ports(kind)]
-    adapter = name.partition(".")[0]
-    if issubclass(kind, (Get, Post)) and (connection := connection_type(adapter)) is not None:
-        parts += ["## Connection", _prose(connection), *_fields(connection.model_json_schema(by_alias=True))]
+    own = [name.partition(".")[0]] if issubclass(kind, (Get, Post)) and "." in name else []
+    adapters = (*own, *getattr(kind, "adapters", ()))
+    for adapter in adapters:
+        if (connection := connection_type(adapter)) is not None:
+            head = "## Connection" if len(adapters) == 1 else f"## Connection of adapter `{adapter}`"
+            parts += [head, _prose(connection), *_fields(connection.model_json_schema(by_alias=True))]
     if kind.examples:
         parts.append("## Examples")
         parts += [_example(name, example) for example in kind.examples]

@@ -31,6 +31,9 @@ class Facts:
     keys: dict[str, list[Plain]] = field(default_factory=dict)
     """Per node that remembers, the files of keys that it has let through."""
 
+    warnings: list[Plain] = field(default_factory=list)
+    """What went wrong without ending anything: `node`, `message`."""
+
     def add(self, other: Facts, later: Callable[[str, Json, Json], Json]) -> None:
         """Takes in what another worker did; `later` joins two positions of a get."""
         self.ledger.add(other.ledger)
@@ -42,6 +45,7 @@ class Facts:
         for node, files in other.keys.items():
             self.keys.setdefault(node, []).extend(files)
         self.pieces.extend(other.pieces)
+        self.warnings.extend(other.warnings)
         self.spills.extend(other.spills)
         for node, position in other.positions.items():
             self.positions[node] = later(node, self.positions.get(node), position)
@@ -56,6 +60,7 @@ class Facts:
             "spills": self.spills,
             "positions": self.positions,
             "keys": self.keys,
+            "warnings": self.warnings,
         }
 
     @classmethod
@@ -69,6 +74,7 @@ class Facts:
             list(plain["spills"]),
             dict(plain["positions"]),
             dict(plain.get("keys", {})),
+            list(plain.get("warnings", ())),
         )
 
 

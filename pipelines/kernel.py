@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -285,6 +285,12 @@ class Program:
         if isinstance(most, int) and not self.job.is_dry and self.job.watch.meter.rows(station.name, "rejected") > most:
             raise Failed(too_many(station, self.job.watch.meter.rows(station.name, "rejected")))
         self._leave(station, "rejected", rejected_batch(station.name, batch, rejects))
+
+    def warn(self, node: str, warnings: Sequence[str]) -> None:
+        """Tells the report and the data log of what went wrong without ending anything."""
+        for words in warnings:
+            self.facts.warnings.append({"node": node, "message": words})
+            self._tap.transaction(node, "warning", message=words)
 
     def close(self) -> Facts:
         """Ends the work and gives the facts; nothing more may be fed."""

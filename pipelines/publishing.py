@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from pipelines.flow import Flow
 from pipelines.language.flowlinks import order
+from pipelines.messages import Tells, is_told_last
 from pipelines.node import Node, Post
 from pipelines.plan import Plan, Station
 
@@ -40,15 +41,18 @@ def adds(config: Node) -> bool:
     return isinstance(config, Post) and getattr(config, "mode", "append") == "append"
 
 
-def risk(config: Node) -> tuple[bool, bool]:
-    """Posts that may do it again come first, then those whose target may still refuse."""
-    return adds(config), not (isinstance(config, Post) and config.keeps_ids)
+def risk(config: Node) -> tuple[bool, bool, bool]:
+    """Posts that may do it again come first, then those whose target may still refuse; those that only tell come last."""
+    return is_told_last(config), adds(config), not (isinstance(config, Post) and config.keeps_ids)
 
 
 def repeated(flow: Flow, runs: Iterable[str]) -> dict[str, str]:
     """The posts that may have published when the run fails for good, so that the next run delivers again; and why."""
     names = set(runs)
     adding = [name for name in order(flow) if name in names and _adds_staged(flow.nodes[name].config)]
+    tellers = [name for name in order(flow) if name in names and is_told_last(flow.nodes[name].config)]
+    fatal = [name for name in tellers if _may_end_the_run(flow.nodes[name].config)]
+    adding = [name for name in adding if name not in tellers]
     found: dict[str, str] = {}
     ends: list[str] = []
     for name in adding:
@@ -58,6 +62,8 @@ def repeated(flow: Flow, runs: Iterable[str]) -> dict[str, str]:
             found[name] = (
                 f"{waiting[0]} waits for it: where the run fails for good behind it, the next one adds it again"
             )
+        elif fatal:
+            found[name] = f"it publishes before {fatal[0]}: where that fails for good, the next run adds it again"
         elif _may_refuse(flow.nodes[name].config):
             ends.append(name)
     for name in ends[:-1]:
@@ -67,6 +73,10 @@ def repeated(flow: Flow, runs: Iterable[str]) -> dict[str, str]:
 
 def _adds_staged(config: Node) -> bool:
     return is_staged(config) and adds(config)
+
+
+def _may_end_the_run(config: Node) -> bool:
+    return isinstance(config, Tells) and config.may_fail()
 
 
 def _may_refuse(config: Node) -> bool:

@@ -241,8 +241,10 @@ def _settled(program: Program, station: Station, publication: Publication, stage
         counts.pending -= batch.num_rows
         program.apply(station, batch, outcome)
         if config.keeps_ids:
-            counts.delivered += batch.num_rows - (len(outcome.rejects.codes) if outcome.rejects else 0)
+            refused = len(outcome.rejects.codes) if outcome.rejects else 0
+            counts.delivered += batch.num_rows - outcome.filtered - refused
     counts.seconds += time.perf_counter() - started
     if not config.keeps_ids:
         counts.delivered += staged_rows
+    program.warn(station.name, getattr(publication, "warnings", ()))
     return program.close()

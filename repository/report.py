@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 NodeReport = TypedDict(
@@ -39,5 +39,6 @@ class RunReport(TypedDict, total=False):
     replay_of: str | None
     delivery: Mapping[str, Any]
     error: str | None
+    warnings: Sequence[Mapping[str, str]]
     parameters: Mapping[str, Any]
     nodes: Mapping[str, NodeReport]
