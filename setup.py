@@ -28,6 +28,8 @@ TEST = [
     "uvicorn>=0.40",
 ]
 
+STORES = ["adlfs>=2024.12", "gcsfs>=2025.3"]
+
 setup(
     name="processflow",
     version="0.1.0",
@@ -68,9 +70,11 @@ setup(
         "xlsxwriter>=3.2",
     ],
     extras_require={
-        "test": TEST,
+        "stores": STORES,
+        "test": [*TEST, *STORES],
         "dev": [
             *TEST,
+            *STORES,
             "import-linter>=2.9",
             "mypy>=1.19",
             "pandas-stubs>=2.2",

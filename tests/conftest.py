@@ -17,6 +17,7 @@ from hypothesis import settings
 from tests.parts import sharing
 
 if TYPE_CHECKING:
+    from tests.parts import clouds as cloud_parts
     from tests.parts import kafka as kafka_parts
     from tests.parts import mariadb as mariadb_parts
     from tests.parts import postgres as postgres_parts
@@ -92,6 +93,24 @@ def s3(share: Any) -> Iterator[s3_parts.Server]:
     from tests.parts.s3 import Server
 
     with share(Server.made, "s3") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def google(share: Any) -> Iterator[cloud_parts.Google]:
+    """A server that speaks as Google Cloud Storage does."""
+    from tests.parts.clouds import Google
+
+    with share(Google.made, "google") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def azure(share: Any) -> Iterator[cloud_parts.Azure]:
+    """A server that speaks as Azure's blob storage does."""
+    from tests.parts.clouds import Azure
+
+    with share(Azure.made, "azure") as found:
         yield found
 
 

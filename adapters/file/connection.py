@@ -16,7 +16,7 @@ from pipelines.environment import Found
 from pipelines.scope import Scope
 from pipelines.secrets import Secret
 
-SCHEMES = {"s3": "s3", "sftp": "sftp"}
+SCHEMES = {"s3": "s3", "sftp": "sftp", "gs": "gs", "az": "az"}
 """The system that an address is of."""
 ALSO = frozenset({"adapter", "url", "retry", "timeout_seconds", "connect_seconds"})
 TAKES = {
@@ -24,9 +24,13 @@ TAKES = {
         {"access_key", "secret_key", "session_token", "profile", "region", "endpoint", "tls_root", "anonymous"}
     ),
     "sftp": frozenset({"user", "password", "key_file", "key_password", "known_hosts"}),
+    "gs": frozenset({"key_file", "key", "endpoint", "anonymous"}),
+    "az": frozenset(
+        {"account", "account_key", "sas_token", "tenant", "client", "client_secret", "endpoint", "anonymous"}
+    ),
 }
 """The fields of each system beside those of all."""
-FORM = "s3://bucket/folder or sftp://user@host:22/folder"
+FORM = "s3://bucket/folder, sftp://user@host:22/folder, gs://bucket/folder or az://container/folder"
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,15 @@ class Place:
 
 
 class Connection(environment.Connection):
-    """Files on S3 or SFTP: where they are, and who asks."""
+    """Files on S3, SFTP, Google Cloud Storage or Azure: where they are, and who asks."""
 
     adapter: Literal["file"]
     """`file`."""
-    url: str = Field(examples=["s3://lake/orders", "sftp://reader@files.example.org/out"])
+    url: str = Field(examples=["s3://lake/orders", "sftp://reader@files.example.org/out", "gs://lake", "az://lake"])
     """The folder that the paths of nodes start in: `s3://bucket/folder`, `sftp://user@host:22/folder` (`/~/folder` for one
-    in the user's home)."""
+    in the user's home), `gs://bucket/folder`, `az://container/folder`."""
     endpoint: str | None = Field(default=None, examples=["https://minio.example.org:9000"])
-    """S3: the server's address, where it is not the provider's own; buckets are then part of
+    """S3, Google Cloud Storage, Azure: the server's address, where it is not the provider's own; buckets are then part of
     the path."""
     region: str | None = Field(default=None, examples=["eu-central-1"])
     """S3: the bucket's region; without it that of the environment (`AWS_REGION`, `~/.aws/config`)."""
@@ -71,15 +75,30 @@ class Connection(environment.Connection):
     password: Secret | None = None
     """SFTP: the user's password, by the name of a secret."""
     key_file: str | None = Field(default=None, examples=["keys/reader_ed25519"])
-    """SFTP: the user's private key, a file from the project folder. Without `password` and `key_file` the keys in `~/.ssh`
-    and those of the agent are taken."""
+    """SFTP: the user's private key, a file from the project folder; without it and `password` the keys in `~/.ssh` and those
+    of the agent are taken. Google Cloud Storage: a service account's key file."""
     key_password: Secret | None = None
     """SFTP: the private key's password, by the name of a secret."""
     known_hosts: str | None = None
     """SFTP: the file that names the server's key, from the project folder; without it `~/.ssh/known_hosts`. A server whose
     key is not in it is refused."""
+    key: Secret | None = None
+    """Google Cloud Storage: a service account's key, the text of its JSON file, by the name of a secret. Without a key the
+    machine's own credentials are taken."""
+    account: str | None = None
+    """Azure: the storage account's name."""
+    account_key: Secret | None = None
+    """Azure: the account's key, by the name of a secret."""
+    sas_token: Secret | None = None
+    """Azure: a shared access signature, by the name of a secret."""
+    tenant: str | None = None
+    """Azure: the tenant's id, for `client` and `client_secret`."""
+    client: str | None = None
+    """Azure: the application's id. Without it, a key or a token, the machine's own credentials are taken."""
+    client_secret: Secret | None = None
+    """Azure: the application's secret, by the name of a secret."""
     anonymous: bool = False
-    """S3: whether to ask without credentials, as for public buckets."""
+    """S3, Google Cloud Storage, Azure: whether to ask without credentials, as for public buckets."""
     connect_seconds: float = Field(default=10.0, gt=0)
     """So long it may take to reach the server."""
     timeout_seconds: float = Field(default=60.0, gt=0)
@@ -106,12 +125,14 @@ class Connection(environment.Connection):
             raise ValueError("`access_key` and `secret_key` go together")
         if kind == "sftp" and (place.username is None) == (self.user is None):
             raise ValueError("the user is named once: in `url` or by `user`")
+        if kind == "az" and self.account is None:
+            raise ValueError("Azure needs the storage `account`")
         return self
 
     def store(self, scope: Scope) -> Store:
         """The folder that paths start in. Reaches nothing yet."""
         place = urlsplit(self.url)
-        return {"s3": self._s3, "sftp": self._sftp}[SCHEMES[place.scheme]](scope)
+        return {"s3": self._s3, "sftp": self._sftp, "gs": self._cloud, "az": self._cloud}[place.scheme](scope)
 
     def _s3(self, scope: Scope) -> Store:
         from adapters.file.stores.s3 import S3, Settings
@@ -152,6 +173,37 @@ class Connection(environment.Connection):
         folder = unquote(place.path)
         is_home = folder in ("", "/", "/~") or folder.startswith("/~/")
         return Sftp(settings, folder.removeprefix("/~").strip("/") if is_home else f"/{folder.strip('/')}")
+
+    def _cloud(self, scope: Scope) -> Store:
+        from adapters.file.stores.cloud import Cloud, Settings
+
+        place = urlsplit(self.url)
+        words = self._google(scope) if place.scheme == "gs" else self._azure(scope)
+        kind: Literal["gs", "az"] = "gs" if place.scheme == "gs" else "az"
+        folder = unquote(place.path).strip("/")
+        settings = Settings(kind, place.netloc, tuple(sorted(words.items())), self.timeout_seconds)
+        return Cloud(settings, f"{folder}/" if folder else "")
+
+    def _google(self, scope: Scope) -> dict[str, str | bool | None]:
+        file = str(scope.path(self.key_file)) if self.key_file else None
+        token = "anon" if self.anonymous else self._revealed(self.key, scope) or file
+        return {"token": token, "endpoint_url": self.endpoint}
+
+    def _azure(self, scope: Scope) -> dict[str, str | bool | None]:
+        key, signature = self._revealed(self.account_key, scope), self._revealed(self.sas_token, scope)
+        if self.endpoint is not None and (key or signature):
+            said = f"AccountKey={key}" if key else f"SharedAccessSignature={signature}"
+            return {"connection_string": f"BlobEndpoint={self.endpoint};AccountName={self.account};{said}"}
+        return {
+            "account_name": self.account,
+            "account_key": key,
+            "sas_token": signature,
+            "tenant_id": self.tenant,
+            "client_id": self.client,
+            "client_secret": self._revealed(self.client_secret, scope),
+            "account_host": urlsplit(self.endpoint).netloc if self.endpoint else None,
+            "anon": self.anonymous,
+        }
 
     def _revealed(self, secret: Secret | None, scope: Scope) -> str | None:
         return None if secret is None else secret.reveal(scope.project)

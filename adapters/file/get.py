@@ -74,8 +74,8 @@ class Get(node.Get):
     category: ClassVar[str] = "files"
 
     connection: str | None = Field(default=None, examples=["lake"])
-    """Where the files are, by the name of a connection of adapter `file`: S3 or SFTP. Without it they are on this
-    machine."""
+    """Where the files are, by the name of a connection of adapter `file`: S3, SFTP, Google Cloud Storage, Azure. Without
+    it they are on this machine."""
     path: str = Field(examples=["in/orders.csv", "in/", "in/orders-*.jsonl"])
     """A file, a folder (all its files and those below, but for names that begin with `.` or `_`) or a pattern with `*`,
     `?`, `**`; from the project folder, or the connection's. Taken as it is written: `$name` means nothing here."""

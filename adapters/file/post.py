@@ -39,8 +39,8 @@ class Post(PostKind):
     """
 
     connection: str | None = Field(default=None, examples=["lake"])
-    """Where the files go, by the name of a connection of adapter `file`: S3 or SFTP. Without it they stay on this
-    machine."""
+    """Where the files go, by the name of a connection of adapter `file`: S3, SFTP, Google Cloud Storage, Azure. Without
+    it they stay on this machine."""
     path: str = Field(min_length=1, examples=["out/orders.parquet", "out/orders/", "out/year={year}/"])
     """Where to, from the project folder or the connection's. A file's name gives that one file; a path that ends in `/` a folder of parts,
     which is quicker for bulk. `{column}` stands for a value of the record: `out/{country}.csv` gives a file for each

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.file.store_room import Room, on_s3, on_sftp
+from tests.adapters.file.store_room import Room, on_azure, on_google, on_s3, on_sftp
 
 
-@pytest.fixture(params=["s3", "sftp"])
+@pytest.fixture(params=["s3", "sftp", "google", "azure"])
 def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
     """A folder on each kind of server."""
     server = request.getfixturevalue(request.param)
-    return on_s3(server, tmp_path) if request.param == "s3" else on_sftp(server, tmp_path)
+    on = {"s3": on_s3, "sftp": on_sftp, "google": on_google, "azure": on_azure}
+    return on[request.param](server, tmp_path)

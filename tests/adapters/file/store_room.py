@@ -13,6 +13,7 @@ from adapters.file import Connection
 from pipelines.environment import Environment
 from pipelines.scope import Scope
 from tests.adapters.file.post_room import scope_in
+from tests.parts import clouds as cloud_parts
 from tests.parts import s3 as s3_parts
 from tests.parts import sftp as sftp_parts
 
@@ -68,7 +69,7 @@ def on_s3(server: s3_parts.Server, path: Path, folder: str = "lake") -> Room:
 
 def on_sftp(server: sftp_parts.Server, path: Path) -> Room:
     """A folder in the user's home."""
-    folder = server.folder_for(Path(f"t{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"))
+    folder = server.folder_for(Path(_named(path)))
 
     def put(name: str, data: bytes) -> None:
         target = folder / name
@@ -92,3 +93,48 @@ def on_sftp(server: sftp_parts.Server, path: Path) -> Room:
         return [name for name in files() if name.rpartition("/")[2].startswith(".")]
 
     return Room(settings, put, files, pending, lambda name: (folder / name).unlink())
+
+
+def on_google(server: cloud_parts.Google, path: Path) -> Room:
+    """A folder in a bucket of its own."""
+    from gcsfs.core import GCSFileSystem
+
+    system = GCSFileSystem(project="tests", token="anon", endpoint_url=server.address, skip_instance_cache=True)
+    settings = {"adapter": "file", "endpoint": server.address, "anonymous": True}
+    return _on_cloud(system, "gs", _named(path), settings)
+
+
+def on_azure(server: cloud_parts.Azure, path: Path) -> Room:
+    """A folder in a container of its own."""
+    from adlfs import AzureBlobFileSystem
+
+    words = f"BlobEndpoint={server.address};AccountName={cloud_parts.ACCOUNT};AccountKey={cloud_parts.KEY}"
+    system = AzureBlobFileSystem(connection_string=words, skip_instance_cache=True)
+    settings = {
+        "adapter": "file", "endpoint": server.address, "account": cloud_parts.ACCOUNT,
+        "account_key": {"secret": cloud_parts.SECRET},
+    }  # fmt: skip
+    return _on_cloud(system, "az", _named(path), settings)
+
+
+def _on_cloud(system: Any, scheme: str, bucket: str, settings: dict[str, Any]) -> Room:
+    system.mkdir(bucket)
+
+    def files() -> dict[str, bytes]:
+        system.invalidate_cache()
+        return {name.removeprefix(f"{bucket}/lake/"): system.cat_file(name) for name in system.find(bucket)}
+
+    def pending() -> list[str]:
+        return [name for name in files() if name.rpartition("/")[2].startswith(".")]
+
+    return Room(
+        {**settings, "url": f"{scheme}://{bucket}/lake"},
+        lambda name, data: system.pipe_file(f"{bucket}/lake/{name}", data),
+        files,
+        pending,
+        lambda name: system.rm_file(f"{bucket}/lake/{name}"),
+    )
+
+
+def _named(path: Path) -> str:
+    return f"t{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"

@@ -20,7 +20,7 @@ from pipelines.environment import Environment
 from pipelines.node import Example, Node
 from pipelines.scope import Scope
 from tests.adapters.file.post_room import read_back
-from tests.adapters.file.store_room import Room, on_s3, on_sftp
+from tests.adapters.file.store_room import Room, on_azure, on_google, on_s3, on_sftp
 
 
 class InStore(NodeConformance):
@@ -28,9 +28,12 @@ class InStore(NodeConformance):
 
     room: Callable[[Path], Room]
 
-    @pytest.fixture(autouse=True, params=["s3", "sftp"])
+    @pytest.fixture(autouse=True, params=["s3", "sftp", "google", "azure"])
     def _room(self, request: pytest.FixtureRequest) -> None:
-        make, server = {"s3": on_s3, "sftp": on_sftp}[request.param], request.getfixturevalue(request.param)
+        make, server = (
+            {"s3": on_s3, "sftp": on_sftp, "google": on_google, "azure": on_azure}[request.param],
+            request.getfixturevalue(request.param),
+        )
         self.room = cache(lambda project: make(server, project))
 
     def built(self, example: Example) -> Node:

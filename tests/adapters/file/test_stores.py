@@ -61,7 +61,7 @@ def test_a_file_a_folder_and_a_pattern_are_found(room: Room, tmp_path: Path) -> 
     assert files("*/a.csv") == ["in/a.csv"]
     assert files("in") == files("in/") == ["in/a.csv", "in/b.csv", "in/d.jsonl", "in/deep/c.csv"]
     assert files("/in/a.csv") == ["in/a.csv"]
-    with pytest.raises(Invalid, match=r"there is no such file in s(3|ftp)://.*; did you mean 'in/a\.csv'\?"):
+    with pytest.raises(Invalid, match=r"there is no such file in \w+://.*; did you mean 'in/a\.csv'\?"):
         files("in/aa.csv")
     with pytest.raises(Invalid, match="leaves the connection's folder"):
         files("../other.csv")

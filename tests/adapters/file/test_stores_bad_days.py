@@ -15,10 +15,11 @@ from pipelines.errors import FlowError, Invalid, Unavailable
 from pipelines.node import Want
 from tests.adapters.file.post_room import batch, post, stage
 from tests.adapters.file.reading import checked
-from tests.adapters.file.store_room import Room, on_s3, on_sftp
+from tests.adapters.file.store_room import Room, on_azure, on_google, on_s3, on_sftp
 from tests.adapters.file.test_stores import delivered, rows
 from tests.parts import s3 as s3_parts
 from tests.parts import sftp as sftp_parts
+from tests.parts.clouds import Azure
 from tests.parts.proxy import Proxy
 from tests.parts.s3_faults import Faulty
 
@@ -398,3 +399,26 @@ def test_settings_show_no_secrets() -> None:
     )
 
     assert "hush" not in repr(stores)
+
+
+@pytest.mark.parametrize("kind", ["google", "azure"])
+def test_a_cloud_that_is_away_or_has_no_such_bucket_is_told(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    room = {"google": on_google, "azure": on_azure}[kind](request.getfixturevalue(kind), tmp_path)
+    scheme = room.settings["url"].partition(":")[0]
+
+    text = said(room, tmp_path, Unavailable, url=f"{scheme}://no-such-bucket")
+
+    assert f"{scheme}://no-such-bucket: is not there, or not any more; check the connection's `url`" in text
+
+
+def test_an_account_key_that_is_wrong_is_told_and_never_shown(
+    azure: Azure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTAKEN", "bWlzdGFrZW4=")
+
+    text = said(on_azure(azure, tmp_path), tmp_path, Invalid, account_key={"secret": "MISTAKEN"})
+
+    assert "access is denied; check `account_key`" in text
+    assert "bWlzdGFrZW4" not in text
