@@ -25,7 +25,7 @@ T = TypeVar("T")
 QUIET = logging.getLogger("adapters.kafka")
 """What librdkafka writes of its own: of no use to people, as every fault that matters becomes an error here."""
 QUIET.addHandler(logging.NullHandler())
-QUIET.propagate = False
+QUIET.setLevel(logging.CRITICAL + 1)
 LISTEN_SECONDS = 0.05
 
 
@@ -213,25 +213,32 @@ def passing() -> frozenset[int]:
     )
 
 
-def meant(error: KafkaError, connection: Connection, faults: Faults | None = None) -> FlowError:
-    """What an error means to the reader: `Invalid` where waiting is of no use, else `Unavailable`."""
+def meant(
+    error: KafkaError, connection: Connection, faults: Faults | None = None, *, topic: str = "…", group: str = "…"
+) -> FlowError:
+    """What an error means to the reader: `Invalid` where waiting is of no use, else `Unavailable`.
+
+    Args:
+        topic: The topic that it is about.
+        group: The consumer group, or the transactions' name.
+    """
     from confluent_kafka import KafkaError
 
     place, user = f"Kafka at {connection.address}", connection.security.user or "ANONYMOUS"
     allow = f"kafka-acls --add --allow-principal User:{user}"
     code = error.code()
     rights = {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED: f"the user {user!r} may not use this topic; allow it with {allow} "
-        "--operation Read (to post: Write) --topic …",
-        KafkaError.GROUP_AUTHORIZATION_FAILED: f"the user {user!r} may not use the group; allow it with {allow} "
-        "--operation Read --group …",
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: f"the user {user!r} may not write in transactions; allow it "
-        f"with {allow} --operation Write --transactional-id …",
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED: f"the user {user!r} may not do this to the cluster; allow it with "
-        f"{allow} --cluster",
+        KafkaError.TOPIC_AUTHORIZATION_FAILED: ("use this topic", f"Read --topic {topic} (to post: --operation Write)"),
+        KafkaError.GROUP_AUTHORIZATION_FAILED: ("use this consumer group", f"Read --group {group}"),
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (
+            "write in transactions of this name",
+            f"Write --transactional-id {group}",
+        ),
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED: ("do this to the cluster", "All --cluster"),
     }
     if code in rights:
-        return Invalid(f"{place}: {rights[code]}")
+        what, words = rights[code]
+        return Invalid(f"{place}: the user {user!r} may not {what}; allow it with {allow} --operation {words}")
     if code in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN) and faults is not None:
         return faults.away()
     if code < 0 or error.retriable() or code in passing():

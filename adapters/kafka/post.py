@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from adapters.kafka.client import Admin
 from adapters.kafka.connection import Connection
 from adapters.kafka.formats import Format
 from pipelines import node
-from pipelines.errors import Invalid, Unavailable
+from pipelines.errors import FlowError, Invalid, Unavailable
 from pipelines.node import Example, Part, Publication, Report, Schemas, Writer
 from pipelines.records import schema_without_ids
 from pipelines.scope import Scope
@@ -197,7 +198,8 @@ class Post(node.Post):
         from adapters.kafka.transactions import swept
 
         if self.transaction:
-            swept(self, scope, token)
+            with suppress(FlowError):  # where nobody answers, the brokers undo it when its time is up
+                swept(self, scope, token)
 
 
 def _is_text(kind: pa.DataType) -> bool:

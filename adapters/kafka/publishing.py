@@ -94,9 +94,10 @@ class KafkaPublication:
             if self._post.transaction:
                 self._line.call(self._line.producer.commit_transaction, self._connection.timeout_seconds)
             self._is_done = True
-            self._line.producer.close()
+            self._line = None
 
     def abandon(self) -> None:
         if self._line is not None and not self._is_done:
             self._line.close()
+        self._line = None
         self._is_done = True

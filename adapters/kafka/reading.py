@@ -22,7 +22,7 @@ from pipelines.scope import Scope
 from pipelines.sql.sandbox import borrowed
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Consumer, KafkaError, Message
 
     from adapters.kafka.get import Get
 
@@ -103,13 +103,8 @@ class Partition:
                     continue
                 if error.code() == KafkaError._PARTITION_EOF:
                     self._seen_end = one.offset()
-                elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-                    raise Lost(
-                        f"topic {self.topic!r} partition {self.number}: the records from offset {self._place} on were "
-                        "deleted while the run was reading"
-                    )
-                elif error.fatal() or not (error.code() < 0 or error.retriable()):
-                    raise meant(error, self._connection, self._faults)
+                else:
+                    self._heed(error)
         if found:
             self._place = int(found[-1].offset() or 0) + 1
             if self._place > self._end:
@@ -117,6 +112,20 @@ class Partition:
         if self._seen_end is not None and self._seen_end >= self._end:
             self._place = self._end  # what is behind the last message are marks of transactions, or was compacted
         return found
+
+    def _heed(self, error: KafkaError) -> None:
+        """Raises what will not pass by waiting."""
+        from confluent_kafka import KafkaError
+
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise Lost(
+                f"topic {self.topic!r} partition {self.number}: the records from offset {self._place} on were deleted while "
+                "the run was reading"
+            )
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # it looks for its group's coordinator, though it is of none
+        if error.fatal() or not (error.code() < 0 or error.retriable()):
+            raise meant(error, self._connection, self._faults, topic=self.topic)
 
     def _wait(self, since: float) -> None:
         self._faults.heed(patiently=True)

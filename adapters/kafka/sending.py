@@ -123,7 +123,7 @@ class Sending:
             line.faults.heed(patiently=True)
         others = [error for error in self._failed.values() if not (_is_refusal(error) or _is_bystander(error))]
         if others:
-            raise meant(others[0], line.connection, line.faults)
+            raise meant(others[0], line.connection, line.faults, topic=self._post.topic)
 
     def leave_out(self, refused: dict[int, KafkaError], *, alone: bool) -> None:
         """Leaves refused records out from now on; those that were too large only where they were sent `alone`."""

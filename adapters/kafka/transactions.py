@@ -7,8 +7,8 @@ transaction's name: whoever comes later reads there what was committed last.
 from __future__ import annotations
 
 import time
-import warnings
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from adapters.kafka.client import LISTEN_SECONDS, QUIET, Admin, Faults, making, meant, passing, settings
@@ -27,6 +27,7 @@ MESSAGE_BYTES = 1_000_000
 MOST_MESSAGE_BYTES = 1_000_000_000
 BATCH_BYTES = 1 << 20
 LOOK_SECONDS = 5.0
+ASK_SECONDS = 1.0
 
 
 def transaction_id(post: Post, scope: Scope, token: str) -> str:
@@ -43,6 +44,7 @@ class Line:
 
         self.connection = scope.connection(post.connection, Connection)
         self.faults = Faults(self.connection)
+        self._topic, self._name = post.topic, name or "…"
         size = limits.message_bytes or MESSAGE_BYTES
         own: dict[str, Any] = {
             "enable.idempotence": True,
@@ -109,19 +111,18 @@ class Line:
             )
         if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
             return Invalid(f"{place}: the brokers allow no transaction so long; lower `transaction_seconds`")
-        return meant(error, self.connection, self.faults)
+        return meant(error, self.connection, self.faults, topic=self._topic, group=self._name)
 
     def close(self) -> None:
-        """Ends it; what is not committed is undone."""
+        """Ends it; what is not committed is undone. Its own `close` would wait for brokers that are away, for ever."""
         from confluent_kafka import KafkaException
 
         # there may be none open, or nobody answers: then the brokers undo it when its time is up, or the next run does
-        with suppress(KafkaException):
-            self.producer.purge()
-            self.producer.abort_transaction(LOOK_SECONDS)
-        with suppress(KafkaException), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it would warn of what cannot be undone
-            self.producer.close()
+        for work in (self.producer.purge, partial(self.producer.abort_transaction, LOOK_SECONDS)):
+            with suppress(KafkaException):
+                work()
+        with suppress(KafkaException):  # what was purged is told as such, while there is still somebody to hear it
+            self.producer.flush(LOOK_SECONDS)
 
 
 def mark(post: Post, token: str) -> TopicPartition:
@@ -154,32 +155,36 @@ def is_committed(post: Post, scope: Scope, token: str) -> bool:
 
 
 def last_token(post: Post, scope: Scope, token: str) -> str:
-    """The token that was committed last under the name of this post's transactions."""
-    from confluent_kafka import Consumer, KafkaException
+    """The token that was committed last under the name of this post's transactions.
 
-    connection = scope.connection(post.connection, Connection)
+    Asked of a consumer: librdkafka 2.16's administrator's way to offsets ends the process where a coordinator moves.
+    """
+    from confluent_kafka import Consumer, KafkaError, KafkaException
+
+    connection, name = scope.connection(post.connection, Connection), transaction_id(post, scope, token)
     faults = Faults(connection)
-    own = {
-        "group.id": transaction_id(post, scope, token),
-        "enable.auto.commit": False,
-        "isolation.level": "read_committed",
-    }
+    own = {"group.id": name, "enable.auto.commit": False, "isolation.level": "read_committed"}
     with making(connection):
         consumer = Consumer({**settings(connection, scope, faults), **own}, logger=QUIET)
     until = time.monotonic() + connection.timeout_seconds
     try:
         while True:
             try:
-                found = consumer.committed([mark(post, "")], timeout=connection.timeout_seconds)[0]
+                found = consumer.committed([mark(post, "")], timeout=ASK_SECONDS)[0]
             except KafkaException as fault:
                 error = fault.args[0]
             else:
                 error = found.error
             if error is None:
                 return str(found.metadata or "")
-            consumer.poll(LISTEN_SECONDS)
-            if error.code() not in passing() or time.monotonic() > until:
-                raise meant(error, connection, faults)
+            told = consumer.poll(LISTEN_SECONDS)  # why it may not ask comes as a message
+            heard = told.error() if told is not None else None
+            if heard is not None and heard.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                error = heard
+            passes = error.code() == KafkaError._TIMED_OUT or error.code() in passing()
+            if not passes or time.monotonic() > until:
+                raise meant(error, connection, faults, topic=post.topic, group=name)
+            faults.heed(patiently=True)
     finally:
         consumer.close()
 

@@ -89,6 +89,13 @@ class Broker:
         return cls(folder, {"PLAIN": sharing.free_port(), "CONTROLLER": sharing.free_port()})._laid_out({})
 
     @classmethod
+    def behind(cls, folder: Path, port: int, seen_port: int) -> Broker:
+        """A new broker with a second listener at `port`, of which it says that it is at `seen_port`: a proxy's."""
+        ports = {"PLAIN": sharing.free_port(), "PROXIED": port, "CONTROLLER": sharing.free_port()}
+        seen = f"PLAIN://127.0.0.1:{ports['PLAIN']},PROXIED://127.0.0.1:{seen_port}"
+        return cls(folder, ports)._laid_out({"advertised.listeners": seen})
+
+    @classmethod
     def secured(cls, folder: Path) -> Broker:
         """A new broker that asks for passwords, not yet started; TLS clients may also come with `tester.pem`."""
         certificates.make(folder, USER)
@@ -98,7 +105,7 @@ class Broker:
         return cls(folder, ports, secure=True)._laid_out(_rules(folder))
 
     def _laid_out(self, rules: dict[str, str]) -> Broker:
-        protocols = {"PLAIN": "PLAINTEXT", "SCRAM": "SASL_PLAINTEXT", "TLS": "SASL_SSL", "MUTUAL": "SSL",
+        protocols = {"PLAIN": "PLAINTEXT", "PROXIED": "PLAINTEXT", "SCRAM": "SASL_PLAINTEXT", "TLS": "SASL_SSL", "MUTUAL": "SSL",
                      "CONTROLLER": "PLAINTEXT"}  # fmt: skip
         settings = {
             **SMALL,
