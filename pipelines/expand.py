@@ -25,6 +25,9 @@ from pipelines.scope import Scope
 from pipelines.sql.sandbox import borrowed
 from pipelines.typed import check_declared
 
+NAME_LENGTH = 100
+"""So long may a node's name be that stands for a flow: names of files are made of those of its nodes."""
+MOST_NODES = 5_000
 Ports = dict[str, tuple[Link, ...]]
 """Per port where the records leave."""
 
@@ -107,7 +110,9 @@ class _Expanding:
         self.places: dict[str, Place] = {}
         self.uses: dict[str, Use] = {}
         self.texts: dict[str, str] = {}
+        self.read: dict[str, tuple[Flow, Place] | None] = {}
         self.begins: set[str] = set()
+        self.count = 0
 
     def nodes(self, given: Mapping[str, NodeSpec], level: _Level) -> dict[str, NodeSpec]:
         """The nodes of a flow under their full names, those of the flows that it uses among them."""
@@ -123,11 +128,12 @@ class _Expanding:
 
     def inside(self, spec: NodeSpec, level: _Level) -> _Inside | None:
         """What takes the place of a node; None where that cannot be had, which is told."""
-        body = self.body(spec, level)
+        body = self.body(spec, level) if self.is_small(spec, level) else None
         if body is None:
             self.broken.add(level.prefix + spec.name)
             return None
         flow, place = body
+        self.count += len(flow.nodes)
         full, turns = level.prefix + spec.name, _config(spec).turns()
         start, columns = _start(flow), _columns(_start(flow))
         entrance = None if columns is None or start is None else Link(f"{full}/{start.name}", INSIDE)
@@ -155,6 +161,17 @@ class _Expanding:
             self.tell(level.at(spec).problem(("flow",), what, "a loop passes what comes in"))
         self.uses[full] = Use(parameters, _config(spec).given(), ports)
         return _Inside(nodes, ports, entrance.node if entrance is not None else "", frozenset(self.begins - before))
+
+    def is_small(self, spec: NodeSpec, level: _Level) -> bool:
+        """Whether names and number of the nodes stay such that a run can have them; what is wrong is told."""
+        full = level.prefix + spec.name
+        if len(full) > NAME_LENGTH:
+            what = f'the names of its nodes, which begin with "{full}/", are too long'
+            self.tell(level.at(spec).problem((), what, "give shorter names, or put fewer flows into each other"))
+        elif self.count > MOST_NODES:
+            what = f"flows in flows make more than {MOST_NODES:,} nodes here"
+            self.tell(level.at(spec).problem((), what, "use fewer flows in each other"))
+        return len(full) <= NAME_LENGTH and self.count <= MOST_NODES
 
     def looped(self, flow: Flow, inner: _Level, nodes: dict[str, NodeSpec], turns: Turns, place: Place) -> Ports | None:
         """The ports of a loop, whose gate takes the place of one of its ends among the nodes; None: it has none."""
@@ -219,6 +236,12 @@ class _Expanding:
             there = sorted({file.stem for file in folder.glob("*.y*ml")} - set(level.chain))
             self.tell(place.problem(("flow",), f'no flow is called "{name}"', close(name, there)))
             return None
+        if name not in self.read:
+            self.read[name] = self.drafted(name, path)
+        return self.read[name]
+
+    def drafted(self, name: str, path: Path) -> tuple[Flow, Place] | None:
+        """The flow of a file; None: it cannot be read, which is told."""
         shown = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
         try:
             text = flowfile.read_text(path)

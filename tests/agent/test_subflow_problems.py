@@ -85,3 +85,30 @@ def test_what_a_node_says_holds_for_the_nodes_of_its_flow_that_say_nothing(tmp_p
     assert (stations["web/priced"].rejects.fail_above, stations["web/priced"].retry.attempts) == (1, 2)
     assert stations["web/total"].snapshots == {"out": "none"}
     assert (done["status"], "node 'web/priced': 2" in done["error"]) == ("failed", True)
+
+
+def test_flows_that_multiply_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    def twice(name: str, other: str) -> str:
+        return (
+            f"flow: {name}\nnodes:\n  start: {{type: start}}\n"
+            f"  a: {{type: flow, from: start, flow: {other}}}\n  b: {{type: flow, from: start, flow: {other}}}\n"
+        )
+
+    flows = {f"flows/f{n}.yaml": twice(f"f{n}", f"f{n + 1}") for n in range(1, 30)}
+
+    told = problems(project(tmp_path, twice("f0", "f1"), flows), "f0")
+
+    assert any("flows in flows make more than 5,000 nodes here" in line for line in told)
+
+
+def test_names_that_become_too_long_are_refused(tmp_path: Path) -> None:
+    long = "a" * 60
+    used = f"flow: used\nnodes:\n  start: {{type: start}}\n  {long}: {{type: flow, from: start, flow: inmost}}\n"
+    outer = used.replace("flow: used", "flow: outer").replace("flow: inmost", "flow: used")
+
+    told = problems(project(tmp_path, outer, {"flows/used.yaml": used}), "outer")
+
+    assert told[0] == (
+        f'flows/used.yaml:4: node "{long}/{long}": the names of its nodes, which begin with "{long}/{long}/", are too long; '
+        "give shorter names, or put fewer flows into each other"
+    )
