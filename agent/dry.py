@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from agent.keeping import recall
 from agent.prepare import Prepared, Request, job_of, prepare
 from agent.samples import batch_of, same_value
 from pipelines.drive import drive
@@ -45,6 +46,7 @@ def preview(request: Request, place: str, rows: int = 20) -> pa.Table:
         raise Invalid(f"what leaves by {place!r} comes from several nodes; name one of them: {said}")
     node, port = spots[0]
     job = _job(replace(prepared, plan=upstream(prepared.plan, [node])), request.project, {(node, port): rows}, {})
+    recall(job, request.project)
     _drive(job)
     assert job.gathering is not None
     found = job.gathering.found.get((node, port), [])

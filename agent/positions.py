@@ -9,10 +9,11 @@ from agent.prepare import Request, check_flow
 from agent.remembering import lines_of
 from pipelines.changes import BEHIND, Changes
 from pipelines.errors import Invalid
-from pipelines.flow import NodeSpec
+from pipelines.flow import Flow, NodeSpec
 from pipelines.language.flowlinks import placed
 from pipelines.node import Get
 from pipelines.scope import Scope
+from pipelines.stored import Recalls, Stores
 from repository.catalogue import Catalogue
 
 Line = dict[str, Any]
@@ -20,31 +21,38 @@ EVERYTHING = "reads everything, and lets changes through"
 
 
 def shown(request: Request, catalogue: Catalogue) -> list[Line]:
-    """A line for each get of the flow and each node that remembers keys, and for what the flow no longer has."""
+    """A line for each get of the flow, each node that remembers keys or stores values, and for what the flow no longer has."""
     flow = placed(check_flow(request).flow)
     gets, _ = _gets(request)
     kept = {line["node"]: line for line in catalogue.position_lines(flow.name, request.environment)}
-    names = dict.fromkeys([*gets, *kept])
+    names = dict.fromkeys([*(name for name, get in gets.items() if not isinstance(get, Recalls)), *kept])
+    stores = _stores(flow)
     known = lines_of(catalogue, flow.name, request.environment)
     return [
         *(_line(name, gets.get(name), kept.get(name)) for name in names),
         *(_memory_line(line, flow.nodes.get(line["node"])) for line in known),
+        *(_stored_line(line, stores) for line in catalogue.stored_lines(request.environment, flow.name)),
     ]
 
 
 def reset(request: Request, catalogue: Catalogue, node: str | None = None) -> int:
-    """Lets one get, or all, read from the beginning in the next run, and nodes forget the keys that they remember; how many
-    had something to forget.
+    """Lets one get, or all, read from the beginning in the next run, and nodes forget the keys that they remember and what
+    they have stored for their own flow; how many had something to forget.
 
     Raises:
         Unavailable: the flow is running.
     """
-    flow = _name(request)
+    checked = check_flow(request).flow
+    flow, stores = checked.name, _stores(checked)
+    if node in stores.values():
+        names = [name for name, by in stores.items() if by == node]
+        return catalogue.forget_stored(request.environment, flow, names)
     remember = {line["node"] for line in lines_of(catalogue, flow, request.environment)}
     nodes = None if node is None else [node, f"{node}{BEHIND}"]
     if node is not None and not {*catalogue.positions(flow, request.environment), *remember}.intersection(nodes or ()):
         _get(request, node)
-    return catalogue.forget_positions(flow, request.environment, nodes)
+    stored = catalogue.forget_stored(request.environment, flow) if node is None else 0
+    return stored + catalogue.forget_positions(flow, request.environment, nodes)
 
 
 def set_back(request: Request, catalogue: Catalogue, node: str, first: str, last: str | None = None) -> Line:
@@ -117,6 +125,25 @@ def _memory_line(line: Line, spec: NodeSpec | None) -> Line:
     reads = f"remembers {line['keys']:,} {what} ({key}) since {line['since']:%Y-%m-%d}"
     head = {"node": line["node"], "in_flow": spec is not None, "reads": reads}
     return {**head, "run": line["run"], "at": line["at"].isoformat(), "position": None, "keys": line["keys"]}
+
+
+def _stored_line(line: Line, stores: Mapping[str, str]) -> Line:
+    count = f"{line['values']:,} value{'' if line['values'] == 1 else 's'}"
+    node = stores.get(line["name"])
+    return {
+        "node": node or line["name"],
+        "in_flow": node is not None,
+        "reads": f"stores {count} as {line['name']}",
+        "run": line["run"],
+        "at": line["at"].isoformat(),
+        "position": None,
+    }
+
+
+def _stores(flow: Flow) -> dict[str, str]:
+    """Per name of values that the flow stores for itself the node that does."""
+    places = {spec.name: spec.config.stored_in() for spec in flow.nodes.values() if isinstance(spec.config, Stores)}
+    return {place.name: node for node, place in places.items() if place.where == "flow"}
 
 
 def _name(request: Request) -> str:

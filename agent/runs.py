@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.keeping import changes, lay_down
 from agent.knowing import notes
 from agent.prepare import Prepared, Request, job_of, prepare
 from agent.remembering import memories_of, remembered, tidy
@@ -133,6 +134,7 @@ class Host:
             trigger=about.trigger,
             parameters=plain_values(job.scope.values),
         )
+        lay_down(job, self.catalogue)
         return _ended(job, self.catalogue, prepared, about, self._execute)
 
 
@@ -233,7 +235,8 @@ def finish(
         done["notes"] = [*done.get("notes", ()), *told]
     project = Project(job.scope.project, job.tap_plan.root.parent)
     keys = remembered(project, job, facts) if is_done else []
-    catalogue.end_run(job.scope.run, done, facts.positions if is_done and about.moves_positions else {}, keys)
+    stored = changes(job) if is_done else []
+    catalogue.end_run(job.scope.run, done, facts.positions if is_done and about.moves_positions else {}, keys, stored)
     shutil.rmtree(job.scope.staging, ignore_errors=True)
     tidy(project, job, catalogue)
     return done

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from pipelines.errors import Bug, Invalid, Unavailable
+from repository import stored as stored_values
 from repository.owner import Owner, this_process
 from repository.schema import memories, positions, runs, versions
 from repository.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.stored import Change, Place, Values
 
 Json = Any
 RUNNING = "running"
@@ -74,8 +78,10 @@ class Catalogue:
         report: Mapping[str, Json],
         moved: Mapping[str, Json] | None = None,
         remembered: Sequence[Mapping[str, Json]] = (),
+        changes: Sequence[Change] = (),
     ) -> bool:
-        """Ends a run, moves its positions (per node) and lets the files of keys count that it remembers: all or nothing.
+        """Ends a run, moves its positions (per node), lets the files of keys count that it remembers, and stores the values
+        that it has: all or nothing.
 
         False: it had ended before, nothing was done.
         """
@@ -92,7 +98,31 @@ class Catalogue:
                 _move(connection, (state["environment"], state["flow"], node), position, run, ended)
             for line in remembered:
                 connection.execute(sa.insert(memories).values(dict(line)))
+            for change in changes:
+                owner = stored_values.owner_of(change.place.where, state["environment"], state["flow"])
+                stored_values.change(connection, owner, change, run, ended)
         return True
+
+    def stored(self, environment: str, flow: str, place: Place) -> dict[str, Values]:
+        """What nodes have stored in a place, as a flow in an environment sees it."""
+        with self._store.reading() as connection:
+            owner = stored_values.owner_of(place.where, environment, flow)
+            return dict(stored_values.read(connection, owner, place.name))
+
+    def stored_lines(self, environment: str, flow: str) -> list[Line]:
+        """Per name what the flow has stored for itself: how many `values`, the `run` that changed one last, and `at`."""
+        with self._store.reading() as connection:
+            return stored_values.lines(connection, (environment, flow))
+
+    def forget_stored(self, environment: str, flow: str, names: Sequence[str] | None = None) -> int:
+        """Forgets what a flow has stored for itself under these names, or all; how many there were.
+
+        Raises:
+            Unavailable: a run of the flow is in progress.
+        """
+        with self._store.writing() as connection:
+            _refuse_while_running(connection, flow, environment)
+            return stored_values.forget(connection, (environment, flow), names)
 
     def fail_run(self, run: str, error: str) -> dict[str, Json]:
         """Ends a run that left nothing to report but why."""

@@ -9,7 +9,7 @@ from sqlalchemy import JSON, BigInteger, Column, DateTime, Index, Integer, MetaD
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration that makes the tables below."""
 
 
@@ -86,6 +86,19 @@ memories = Table(
     Index("memories_by_flow", "flow", "environment", "node"),
 )
 """Files of keys that nodes have let through, below the project's memory folder: they count while they stand here."""
+
+stored = Table(
+    "stored",
+    metadata,
+    Column("environment", String(200), primary_key=True),
+    Column("flow", String(200), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("key", String(1000), primary_key=True),
+    Column("value", JSON, nullable=False),
+    Column("run", String(64), nullable=False),
+    Column("at", Instant, nullable=False),
+)
+"""Values that nodes store: each column's as text. No flow: those of all flows of the environment."""
 
 versions = Table(
     "versions",

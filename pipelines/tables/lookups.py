@@ -102,8 +102,18 @@ class Rules:
 class InTable:
     """A lookup in a table that is held here, opened for one worker thread."""
 
-    def __init__(self, rules: Rules, table: pa.RecordBatch, keys: Keys, kinds: pa.Schema, sandbox: Sandbox) -> None:
-        """`kinds` are the columns of the key, in the types in which they are compared."""
+    def __init__(
+        self,
+        rules: Rules,
+        table: pa.RecordBatch,
+        keys: Keys,
+        kinds: pa.Schema,
+        sandbox: Sandbox,
+        otherwise: int | None = None,
+    ) -> None:
+        """`kinds` are the columns of the key, in the types in which they are compared; `otherwise` is the row that counts
+        for keys that the table does not have."""
+        self._otherwise = otherwise
         self._rules, self._keys, self._kinds, self._sandbox = rules, keys, kinds, sandbox
         self._gives = rules.gives(table.schema)
         self._columns = [table.column(name) for name in rules.take.values()]
@@ -111,6 +121,8 @@ class InTable:
     def __call__(self, batch: pa.RecordBatch) -> Outcome:
         keys = keys_in(batch, self._kinds)
         rows = self._keys.find(keys, self._sandbox)
+        if self._otherwise is not None:
+            rows = np.where(rows < 0, self._otherwise, rows)
         chosen = pa.array(rows, mask=rows < 0)
         added = [column.take(chosen) for column in self._columns]
         rejects = self._rules.unknown(rows >= 0, keys, self._sandbox)

@@ -23,7 +23,7 @@ def _suite_of(kind: type[Node]) -> type[NodeConformance]:
     return WideConformance if issubclass(kind, Wide) else TransformConformance
 
 
-ELSEWHERE = {"lookup", "notify"}
+ELSEWHERE = {"lookup", "notify", "recall", "store"}
 """Those whose examples need a system, held to the same in files of their own."""
 
 for _name in VERBS:
