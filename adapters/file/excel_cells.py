@@ -114,6 +114,8 @@ class _Reading:
     _has_value: bool = False
     _has_formula: bool = False
     _in_phonetic: bool = False
+    _known: dict[str, int] = field(default_factory=dict)
+    """Columns by their letters."""
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         if name == "c":
@@ -160,9 +162,12 @@ class _Reading:
 
     def _columns(self, place: str) -> int:
         letters = place.rstrip("0123456789")
-        found = column_place(letters)
-        if not 0 <= found < MOST_COLUMNS or not letters.isalpha():
-            raise self._damaged(f"row {self._row} has a cell {place!r}")
+        found = self._known.get(letters)
+        if found is None:
+            found = column_place(letters) if letters.isascii() and letters.isalpha() else -1
+            if not 0 <= found < MOST_COLUMNS:
+                raise self._damaged(f"row {self._row} has a cell {place!r}")
+            self._known[letters] = found
         return found
 
     def _value(self, text: str) -> Cell:

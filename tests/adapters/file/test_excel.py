@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
@@ -116,6 +117,16 @@ def changed(path: Path, change: Callable[[str], str], part: str = "xl/worksheets
     with zipfile.ZipFile(path, "w") as new:
         for name, content in parts.items():
             new.writestr(name, content)
+
+
+def test_a_workbook_whose_names_have_prefixes_is_read(tmp_path: Path) -> None:
+    workbook(tmp_path / "a.xlsx", lambda _book, sheet: sheet.write_row(0, 0, ["text", 1.5]))
+    for part in ("xl/worksheets/sheet1.xml", "xl/sharedStrings.xml", "xl/workbook.xml", "xl/styles.xml"):
+        changed(
+            tmp_path / "a.xlsx", lambda text: re.sub(r"<(/?)(\w)", r"<\1x:\2", text).replace("xmlns=", "xmlns:x="), part
+        )
+
+    assert list(Read(tmp_path, path="a.xlsx", header=False).rows[0].values()) == ["text", 1.5]
 
 
 def test_a_formula_gives_the_value_that_was_saved(tmp_path: Path) -> None:
