@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agent.comparing import compared
+from agent.keeping import recall
 from agent.prepare import Prepared, Request, flow_path, job_of, prepare
 from agent.remembering import memories_of
 from agent.report import report as report_of
@@ -182,6 +183,8 @@ def _tried(asked: Backtest, kept: Kept, before: Report, folder: Path) -> Report:
     plan = _recording(prepared, {name: path for name, (path, _) in captured.items()}, asked.places)
     job = job_of(replace(prepared, plan=plan), Project(asked.project.folder, folder), {}, started=datetime.now(UTC))
     job = replace(job, memories=known, watch=Watch(clock=AtOnce()))
+    if recall(job, asked.project):
+        notes.append("nodes that recall see the values that are stored today, not those of then")
     after = _run(job)
     only = _row_ids([path for path, _ in captured.values()], folder) if is_part else None
     sides = Sides(Side(asked.project.lake, before["run"], only), Side(folder / "lake", after["run"]), same_ids=True)

@@ -21,15 +21,17 @@ def lay_down(job: Job, catalogue: Catalogue) -> None:
             stored.keep(job.scope, place, values)
 
 
-def recall(job: Job, project: Project) -> None:
-    """The same for a look at what a flow would do."""
-    if any(place.where != "run" for place in _recalled(job.plan)):
-        project.prepare()
-        catalogue = Catalogue(project.catalogue_url)
-        try:
-            lay_down(job, catalogue)
-        finally:
-            catalogue.close()
+def recall(job: Job, project: Project) -> bool:
+    """The same for a look at what a flow would do; whether it recalls anything."""
+    if all(place.where == "run" for place in _recalled(job.plan)):
+        return False
+    project.prepare()
+    catalogue = Catalogue(project.catalogue_url)
+    try:
+        lay_down(job, catalogue)
+    finally:
+        catalogue.close()
+    return True
 
 
 def changes(job: Job) -> list[Change]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from adapters.file.lines import chunked
@@ -299,11 +300,21 @@ class Get(node.Get):
         sandbox: Sandbox,
         heed: Callable[[], None],
     ) -> Hits:
-        outcome = self._for_keys().open_each(keys.schema, scope, sandbox)(keys)
-        piece, rejects = outcome.out["out"], outcome.rejects
-        rows = rejects.rows.to_pylist() if rejects else []
-        faults = dict(zip(rows, zip(rejects.codes, rejects.messages, strict=True), strict=True)) if rejects else {}
-        return Hits(piece.batch.select(list(columns)), piece.rows, faults)
+        step, most = self._for_keys().open_each(keys.schema, scope, sandbox), self.most_rows or keys.num_rows
+        found: list[pa.RecordBatch] = []
+        rows: list[pa.Array] = []
+        faults: dict[int, tuple[str, str]] = {}
+        for start in range(0, keys.num_rows, most):
+            heed()
+            outcome = step(keys.slice(start, most))
+            piece, rejects = outcome.out["out"], outcome.rejects
+            assert piece.rows is not None
+            found.append(piece.batch.select(list(columns)))
+            rows.append(pc.add(piece.rows, start))
+            if rejects is not None:
+                told = zip(rejects.codes, rejects.messages, strict=True)
+                faults.update(zip((start + row for row in rejects.rows.to_pylist()), told, strict=True))
+        return Hits(pa.concat_batches(found), pa.concat_arrays(rows), faults)
 
     def _for_keys(self) -> Get:
         """The get that gives what it finds and nothing else."""

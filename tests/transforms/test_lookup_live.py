@@ -238,6 +238,20 @@ def test_an_api_is_asked_for_each_key_and_refuses_only_its_own(tmp_path: Path, s
     assert report == ["on: {customer_id} stands neither in `path` nor in `query` or `body`; ask for it there"]
 
 
+def test_an_api_is_asked_for_many_keys_in_turns_between_which_a_run_can_stop(tmp_path: Path, shop: Shop) -> None:
+    scope = Scope(tmp_path, Environment(connections={"erp": http.Connection(adapter="http", url=shop.url)}))
+    get = http.Get(connection="erp", path="/orders/{id}", records="@", columns={"total": "DECIMAL(9,2)"})
+    keys = pa.record_batch({"id": pa.array([*range(1_000, 1_510), 2, 1], pa.int64())})
+    turns: list[int] = []
+    sandbox = Sandbox()
+
+    hits = get.find(keys, {"id": "id"}, ["total"], scope, sandbox, lambda: turns.append(len(shop.seen)))
+
+    assert hits.keys.to_pylist() == [510, 511]
+    assert [str(total) for total in hits.batch.column(0).to_pylist()] == ["2.50", "1.25"]
+    assert turns == [0, 500]
+
+
 def test_the_memory_of_answers_is_bounded_and_gives_up_the_oldest() -> None:
     now = [0.0]
     sandbox = Sandbox()

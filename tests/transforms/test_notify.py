@@ -18,9 +18,11 @@ from adapters import apprise, mail
 from adapters.apprise import secrets_of, without
 from agent.dry import preview
 from agent.prepare import Request, check_flow
+from agent.replaying import Replay, replay
 from pipelines.conformance import PostConformance
 from pipelines.conformance.examples import Records
 from pipelines.conformance.nodes import Reported
+from pipelines.drive import drive
 from pipelines.environment import Environment
 from pipelines.errors import Invalid, Unavailable
 from pipelines.messages import Limit, Message, Sends
@@ -388,3 +390,16 @@ def test_a_connection_that_sends_nothing_is_a_problem(smtp: Server, tmp_path: Pa
     faults = check_flow(Request(made, "refusals")).checked.faults
 
     assert any("'kept' is of adapter 'sqlite', which sends no messages" in problem.what for problem in faults)
+
+
+def test_a_replay_sends_what_could_not_be_sent(smtp: Server, tmp_path: Path) -> None:
+    made = world(smtp, tmp_path, "later@example.org", "on_error: reject")
+    run_here(made, "refusals")
+    flow = tmp_path / "flows" / "refusals.yaml"
+    flow.write_text(flow.read_text().replace("later@example.org", "boss@example.org"))
+
+    done = replay(Replay(made, "last"), drive)
+
+    assert (done["status"], done["nodes"]["told"]["delivered"]) == ("done", 100)
+    assert [one.message["Subject"] for one in mailed(smtp, tmp_path, "boss@example.org")] == ["100 large orders"]
+    assert kept(tmp_path) == 900

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from agent import positions
+from agent.backtesting import Backtest, backtest
 from agent.dry import preview, run_tests
 from agent.prepare import Request, check_flow
 from agent.runs import Host
@@ -390,3 +391,46 @@ def test_a_flow_may_not_store_twice_under_one_name(tmp_path: Path) -> None:
     flow.write_text(flow.read_text().replace("name: customers, key: who, mode", "name: last, key: who, mode"))
 
     assert any("store:flow/last" in problem.what for problem in check_flow(Request(made, "orders")).checked.faults)
+
+
+def test_a_backtest_recalls_what_is_stored_today_and_says_so(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    run_here(made, "orders")
+
+    (found,) = backtest(Backtest(made, "orders"))
+
+    assert found["status"] == "done"
+    assert any("stored today" in note for note in found["notes"])
+    changed = next(place for place in found["places"] if place["place"].startswith("kept"))
+    assert not changed["is_same"]
+
+
+IN_A_LOOP = """flow: rounds
+nodes:
+  start: {type: start}
+  orders: {type: file.get, from: start, path: orders.csv, columns: {n: bigint}}
+  loop:
+    type: loop
+    from: orders
+    at_most: 3
+    nodes:
+      step: {type: recall, from: start, name: steps, scope: environment, columns: {step: BIGINT}, default: {step: 5}}
+      more: {type: map, from: step, fields: {n: n + step}}
+      end: {type: end, from: more}
+  kept: {type: file.post, from: loop, path: "kept.jsonl"}
+"""
+
+
+def test_values_are_recalled_within_a_loop_too(tmp_path: Path) -> None:
+    made = project(tmp_path, IN_A_LOOP, {"orders.csv": "n\n1\n2\n"})
+    made.prepare()
+    catalogue = Catalogue(made.catalogue_url)
+    catalogue.begin_run("r1", "other", "v", "local", datetime.now(UTC))
+    catalogue.end_run(
+        "r1", {"status": "done"}, changes=[Change(Place("environment", "steps"), {"[]": {"step": "100"}})]
+    )
+
+    done = run_here(made, "rounds")
+
+    assert done["status"] == "done"
+    assert lines(tmp_path, "kept.jsonl") == [{"n": 301}, {"n": 302}]
