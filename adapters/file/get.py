@@ -93,8 +93,9 @@ class Get(node.Get):
     cursor: str | None = None
     """A column that grows with every change: a run gives the records above the last run's highest value. With `key`,
     records that arrive later with that same value are given too, each once. Records without a value are not given."""
-    once: bool = False
-    """Whether each file is read once: what a finished run has read is not read again unless its size or time changed."""
+    once: bool | Literal["hash"] = False
+    """Whether each file is read once: what a finished run has read is not read again unless its size or time changed.
+    `hash`: unless its content changed; a file of another size or time is read through to tell that."""
     filename: str | None = None
     """The name of a column to add, which holds each record's file as seen from the project folder or the connection's."""
     header: bool = True
@@ -264,7 +265,8 @@ class Get(node.Get):
 
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:
         files = self.files(scope)
-        new = seen.unread(files, position) if self.once else files
+        changed = seen.unread(files, position) if self.once else files
+        new = seen.unread_content(changed, position) if self.once == "hash" else changed
         also, after = self._also(files, scope), (position or {}).get("cursor")
         splits = [
             Split(
@@ -275,7 +277,7 @@ class Get(node.Get):
             for file in new
             for split in self.reader([file]).splits(file, self)
         ]
-        reached = seen.later(position, seen.read_all(new)) if self.once else position
+        reached = seen.later(position, seen.read_all(changed, by_hash=self.once == "hash")) if self.once else position
         if after and "until" in after:
             reached = after["then"]
         return SplitPlan(tuple(splits), reached, self._note(files, new))

@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from adapters.file import Connection
 from pipelines.environment import Environment
+from pipelines.errors import FlowError
 from pipelines.scope import Scope
 from tests.adapters.file.post_room import scope_in
 from tests.parts import clouds as cloud_parts
@@ -138,3 +141,13 @@ def _on_cloud(system: Any, scheme: str, bucket: str, settings: dict[str, Any]) -
 
 def _named(path: Path) -> str:
     return f"t{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+
+
+def said(room: Room, folder: Path, kind: type[FlowError], **settings: Any) -> str:
+    """What a test of the connection with these settings says is wrong."""
+    with pytest.raises(kind) as caught:
+        room.connection(**settings).test(room.scope(folder))
+    text = str(caught.value)
+    for secret in (s3_parts.PASSWORD, sftp_parts.PASSWORD, "mistaken"):
+        assert secret not in text
+    return text

@@ -156,6 +156,21 @@ def test_a_file_is_read_once_unless_it_has_changed(tmp_path: Path) -> None:
     assert third.position == second.position
 
 
+def test_by_hash_a_file_is_read_again_only_where_its_content_differs(tmp_path: Path) -> None:
+    write(tmp_path, "id\n1\n", "in/a.csv")
+    first = Read(tmp_path, path="in/", once="hash")
+    os.utime(tmp_path / "in" / "a.csv", ns=(1, 1))
+    second = Read(tmp_path, first.position, path="in/", once="hash")
+    write(tmp_path, "id\n1\n", "in/b.csv")
+    third = Read(tmp_path, second.position, path="in/", once="hash")
+    write(tmp_path, "id\n7\n", "in/a.csv")
+    fourth = Read(tmp_path, third.position, path="in/", once="hash")
+    fifth = Read(tmp_path, fourth.position, path="in/", once=True)
+
+    assert [read.column("id") for read in (first, second, third, fourth, fifth)] == [[1], [], [1], [7], []]
+    assert second.plan.note == "0 new files, 1 read before"
+
+
 def test_without_once_files_are_read_in_every_run(tmp_path: Path) -> None:
     write(tmp_path, "id\n1\n")
     first = Read(tmp_path, path="data.csv")

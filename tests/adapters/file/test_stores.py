@@ -126,10 +126,15 @@ def test_each_file_is_read_once_until_it_changes(room: Room, tmp_path: Path) -> 
     second = get.plan(scope, first.position, Want())
     room.put("in/a.csv", b"id\n1\n3\n")
     third = get.plan(scope, get.later(first.position, second.position), Want())
+    by_hash = Get(connection="lake", path="in/", once="hash")
+    known = by_hash.plan(scope, None, Want()).position
+    room.put("in/b.csv", b"id\n33\n")
+    fourth = by_hash.plan(scope, known, Want())
 
     assert [split.payload[0] for split in second.splits] == ["in/b.csv"]
     assert second.note == "1 new file, 1 read before"
     assert [split.payload[0] for split in third.splits] == ["in/a.csv"]
+    assert [split.payload[0] for split in fourth.splits] == ["in/b.csv"]
 
 
 @pytest.mark.parametrize("path", ["out/orders.csv", "out/orders.jsonl", "out/orders.parquet", "out/orders.csv.gz"])
