@@ -55,6 +55,15 @@ def reset(request: Request, catalogue: Catalogue, node: str | None = None) -> in
     return stored + catalogue.forget_positions(flow, request.environment, nodes)
 
 
+def accept(request: Request, catalogue: Catalogue, node: str | None = None) -> int:
+    """Lets the next run take the columns that the sources have then; of how many sources columns were known.
+
+    Raises:
+        Unavailable: the flow is running.
+    """
+    return catalogue.forget_columns(_name(request), request.environment, None if node is None else [node])
+
+
 def set_back(request: Request, catalogue: Catalogue, node: str, first: str, last: str | None = None) -> Line:
     """Lets a get read its cursor's values from `first` on; with `last`, up to that, and from where it is now afterwards.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from agent.columns import seen
 from pipelines.check import Checked, check, check_file
 from pipelines.environmentfile import load_environment
 from pipelines.errors import Invalid, Problem
@@ -86,7 +87,8 @@ def check_flow(request: Request, now: datetime | None = None) -> Examined:
         flow = load(path)
     except Invalid as fault:  # the nodes that can be read may have problems too: all are told at once
         raise Invalid(check_file(path, scope).faults or fault.problems) from fault
-    scope = replace(scope, flow=flow.name, version=flow.version)
+    known = seen(request.project, flow, request.environment)
+    scope = replace(scope, flow=flow.name, version=flow.version, seen=known)
     sandbox = Sandbox.borrow(scope)
     try:
         scope = replace(scope, values=values(flow, scope.environment, request.values, sandbox))
@@ -126,7 +128,8 @@ def prepare(request: Request, now: datetime | None = None) -> Prepared:
     flow, checked, scope = examined.flow, examined.checked, examined.scope
     sandbox = Sandbox.borrow(scope)
     try:
-        planned = plan(flow, checked.inputs, checked.outputs, scope, sandbox, checked.named_inputs)
+        named, sources = checked.named_inputs, checked.sources
+        planned = plan(flow, checked.inputs, checked.outputs, scope, sandbox, named, sources)
     finally:
         sandbox.give_back()
     return Prepared(flow, examined.text, checked, scope, planned)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.columns import notes as changes_told
+from agent.columns import written
 from agent.keeping import changes, lay_down
 from agent.knowing import notes
 from agent.prepare import Prepared, Request, job_of, prepare
@@ -48,6 +50,8 @@ class About:
     pieces: Sequence[Plain] = ()
     """Pieces of the data log that count once the run is done."""
     moves_positions: bool = True
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Per get the columns that its source had."""
 
 
 class Host:
@@ -116,7 +120,10 @@ class Host:
         job = job_of(current, self.project, self.catalogue.positions(current.flow.name, environment), watch)
         known = memories_of(self.project, self.catalogue, current.plan, environment, current.scope.now)
         job = replace(job, memories=known)
-        return self.execute(job, current, About(trigger, current.checked.delivery_report()))
+        about = About(trigger, current.checked.delivery_report(), columns=written(current.flow, current.checked))
+        if told := list(changes_told(current.checked)):
+            about = replace(about, also={"notes": told})
+        return self.execute(job, current, about)
 
     def execute(self, job: Job, prepared: Prepared, about: About) -> Report:
         """Runs a job of a prepared flow and gives its report, whatever became of it.
@@ -236,7 +243,9 @@ def finish(
     project = Project(job.scope.project, job.tap_plan.root.parent)
     keys = remembered(project, job, facts) if is_done else []
     stored = changes(job) if is_done else []
-    catalogue.end_run(job.scope.run, done, facts.positions if is_done and about.moves_positions else {}, keys, stored)
+    moves = is_done and about.moves_positions
+    columns = getattr(about, "columns", {}) if moves else {}  # not there in what an older version wrote down
+    catalogue.end_run(job.scope.run, done, facts.positions if moves else {}, keys, stored, columns)
     shutil.rmtree(job.scope.staging, ignore_errors=True)
     tidy(project, job, catalogue)
     return done

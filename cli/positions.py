@@ -71,6 +71,24 @@ def reset_positions(
         typer.echo(f"{show.counted(forgotten, 'position')} forgotten: the next run reads from the beginning")
 
 
+@app.command("accept")
+def accept_columns(
+    flow: FlowName,
+    node: Annotated[str | None, typer.Argument(metavar="NODE", help="Only this source; without it, all.")] = None,
+    environment: EnvironmentName = "local",
+    as_json: Json = False,
+) -> None:
+    """Lets the next run take the columns that sources have then, where `schema_change` compares them with the last run's."""
+    from agent.positions import accept
+
+    with _opened(flow, environment) as (request, catalogue):
+        accepted = accept(request, catalogue, node)
+    if as_json:
+        show.document({"flow": flow, "node": node, "accepted": accepted})
+    else:
+        typer.echo(f"columns of {show.counted(accepted, 'source')} forgotten: the next run takes those that it finds")
+
+
 @app.command("set")
 def set_position(
     flow: FlowName,

@@ -21,6 +21,7 @@ from pipelines.entrance import INSIDE
 from pipelines.environment import Connection
 from pipelines.environmentfile import environment_names, load_environment
 from pipelines.errors import Invalid, Problem, Unavailable
+from pipelines.evolving import Change, changed, declaring
 from pipelines.expand import expand
 from pipelines.flow import Flow, NodeSpec
 from pipelines.language import yamltext
@@ -55,6 +56,11 @@ class Checked:
     """The flow as it runs, the nodes of the flows that it uses among its own; None where nothing could be read."""
     uses: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """What `$name` stands for in each of those: `Scope.uses`."""
+    sources: Mapping[str, pa.Schema] = field(default_factory=dict)
+    """Per get whose source has changed since the last run the columns that it reads, before they are brought to those it
+    gives."""
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    """How these sources have changed."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Their texts, by name."""
 
@@ -100,6 +106,9 @@ class _Checking:
         self.live = live(flow, broken)
         self.problems: list[Problem] = list(self.expanded.problems)
         self.told: set[str] = set()
+        self.sources: dict[str, pa.Schema] = {}
+        self.changes: dict[str, Change] = {}
+        self.declared: dict[str, NodeSpec] = {}
         self.unavailable: list[Unavailable] = []
         self.inputs: dict[str, pa.Schema | None] = {}
         self.named: dict[str, Schemas] = {}
@@ -128,7 +137,9 @@ class _Checking:
             outputs={name: self.outputs.get(name, {}) for name in self.flow.nodes},
             delivery=delivery(self.flow),
             unavailable=tuple(self.unavailable),
-            flow=self.expanded.flow,
+            flow=replace(self.expanded.flow, nodes={**self.expanded.flow.nodes, **self.declared}),
+            sources=self.sources,
+            changes=self.changes,
             uses=self.scope.uses,
             texts=self.expanded.texts,
         )
@@ -209,6 +220,8 @@ class _Checking:
         if scope is not None:
             self.connection(spec, scope)
             given = {**given, **self.checked(spec, inputs, scope)}
+            if isinstance(spec.config, Get) and spec.config.schema_change and given["out"] is not None:
+                given["out"] = self.compared(spec, spec.config, given["out"], scope)
             self.columns_are_known(spec, inputs, given)
         self.outputs[spec.name] = {**given, **self.rejects(spec)}
 
@@ -229,6 +242,26 @@ class _Checking:
             self.unavailable.append(fault)
             self.report(spec, (), f"its columns cannot be looked up now: {fault}", warning=True)
         return {}
+
+    def compared(self, spec: NodeSpec, get: Get, now: pa.Schema, scope: Scope) -> pa.Schema:
+        """What a get gives whose source may have other columns than the last run saw."""
+        seen = scope.seen.get(spec.name)
+        change = None if seen is None else changed(get, seen, now, scope)
+        if change is None:
+            return now
+        if get.schema_change == "fail":
+            what = f"the source's columns are not those that the last run saw: {'; '.join(change.told)}"
+            flow = self.flow.name
+            fix = f"change the flow where that matters, then let the next run take them: processflow positions accept {flow}"
+            self.report(spec, ("schema_change",), what, fix)
+            return now
+        declared = declaring(get, change)
+        if declared is not get:
+            text = self.expanded.flow.nodes[spec.name]
+            self.declared[spec.name] = replace(text, config=declared)
+            now = self.checked(replace(spec, config=declared), {}, scope).get("out") or now
+        self.sources[spec.name], self.changes[spec.name] = now, change
+        return change.given
 
     def is_uncarried(self, spec: NodeSpec, inputs: Schemas) -> bool:
         """Whether a wide node would take columns that DuckDB does not give back as they were; each is reported."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import pyarrow as pa
 
@@ -25,6 +25,13 @@ from pipelines.errors import Invalid
 from pipelines.example import Example as Example  # noqa: PLC0414 - node types take it from here
 from pipelines.model import Model
 from pipelines.passage import NotForwarded, Passage
+from pipelines.splits import MALFORMED as MALFORMED  # noqa: PLC0414
+from pipelines.splits import Chunk as Chunk  # noqa: PLC0414
+from pipelines.splits import Json as Json  # noqa: PLC0414
+from pipelines.splits import Malformed as Malformed  # noqa: PLC0414
+from pipelines.splits import Split as Split  # noqa: PLC0414
+from pipelines.splits import SplitPlan as SplitPlan  # noqa: PLC0414
+from pipelines.splits import Want as Want  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from pipelines.early import Groups
@@ -32,8 +39,6 @@ if TYPE_CHECKING:
     from pipelines.scope import Scope
     from pipelines.sql.sandbox import Sandbox
 
-Json = Any
-"""What `json.dumps` takes."""
 Schemas = Mapping[str, pa.Schema | None]
 """Per input or port its columns; None where they cannot be known before the run."""
 
@@ -200,67 +205,6 @@ class Wide(Node):
         return dict.fromkeys(schemas)
 
 
-@dataclass(frozen=True)
-class Want:
-    """What the rest of the flow asks of a source."""
-
-    columns: frozenset[str] | None = None
-    """The columns that anything needs; None: all. A source may give more."""
-    rows: int | None = None
-    """For a preview: this many records are enough."""
-    batch_rows: int = 65_536
-
-
-@dataclass(frozen=True)
-class Split:
-    """Part of a source that can be read alone, again and again with the same result.
-
-    `room` bounds the ordinals of its records: the kernel gives record i the row id `base + i`, where the bases of
-    successive splits are `room` apart. `weight_bytes` tells large splits from small.
-    """
-
-    payload: Json
-    room: int
-    weight_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class SplitPlan:
-    """How a source will be read in this run, and where the next one goes on once all of it is delivered or rejected."""
-
-    splits: tuple[Split, ...]
-    position: Json = None
-    note: str = ""
-    """A sentence for the transaction log, such as `3 new files, 2 read before`."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Records read, with the ordinal of each in its split; what could not be read as a record is `malformed`."""
-
-    batch: pa.RecordBatch
-    first: int = 0
-    ordinals: pa.Int64Array | None = None
-    """Ordinals where they have gaps; else record i has `first + i`."""
-    malformed: Malformed | None = None
-    position: Json = None
-    """What the position becomes once this chunk is delivered, where only reading tells."""
-
-
-@dataclass(frozen=True)
-class Malformed:
-    """What could not be read as a record: its raw text (cut at 64 KiB), a code, a message and an ordinal each."""
-
-    texts: Sequence[str]
-    codes: Sequence[str]
-    messages: Sequence[str]
-    ordinals: Sequence[int]
-
-
-MALFORMED = pa.schema([pa.field("line", pa.string())])
-"""The payload of a malformed record in the rejects table."""
-
-
 class Get(Node):
     """Reads records of an outside system."""
 
@@ -273,6 +217,13 @@ class Get(Node):
     changes_only: bool = False
     """Whether only records go on that are new or have changed since the last run, told by `key` and a hash of all columns
     read; the keys of those that are gone leave by the port `deleted`. For sources without a cursor."""
+    schema_change: Literal["evolve", "reject", "fail"] | None = None
+    """What to do where the source has other columns than the last run saw. `evolve`: new columns and wider types go on,
+    columns that are gone are left out, the report says so. `reject`: the columns stay as they were; records with a value
+    in a new column, without a column that is gone, or with a value that is none of its column's type are rejected with the
+    code `schema`. `fail`: nothing is read. Null: columns are not compared."""
+    infers_types: ClassVar[bool] = False
+    """Whether column types that `columns` does not declare are inferred from what is there, so that they can be held."""
 
     @abstractmethod
     def plan(self, scope: Scope, position: Json, want: Want) -> SplitPlan:

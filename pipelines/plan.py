@@ -53,6 +53,8 @@ class Station:
     snapshots: Mapping[str, str] = field(default_factory=dict)
     retry: Retry = Retry()
     rejects: RejectPolicy = RejectPolicy()
+    source: pa.Schema | None = None
+    """Of a get whose source has other columns than the last run saw: what it reads, to be brought to what it gives."""
 
     @property
     def name(self) -> str:
@@ -105,10 +107,12 @@ def plan(
     scope: Scope,
     sandbox: Sandbox,
     named_inputs: Mapping[str, Mapping[str, pa.Schema | None]] | None = None,
+    sources: Mapping[str, pa.Schema] | None = None,
 ) -> Plan:
     """The plan of a checked flow; inputs and outputs are the schemas that the check carried along."""
     flow = placed(flow)
     planned = name_inputs(lay(flow, inputs, outputs), named_inputs or {})
+    planned = _replaced(planned, {name: {"source": schema} for name, schema in (sources or {}).items()})
     for each_pass in (number_sources, number_phases, keep_snapshots):
         planned = each_pass(planned, flow)
     return find_forwards(carry_schemas(prune_columns(planned, sandbox), scope), scope)
@@ -222,7 +226,7 @@ def prune_columns(planned: Plan, sandbox: Sandbox) -> Plan:
 
 def _asked(station: Station, planned: Plan, needs: Needs) -> frozenset[str] | None:
     """The columns of a station's outputs that its consumers need; None: all."""
-    if "all" in station.snapshots.values():
+    if "all" in station.snapshots.values() or station.source is not None:
         return None
     if "rejected" in station.links and not isinstance(station.spec.config, Get):
         return None
@@ -289,7 +293,12 @@ def find_forwards(planned: Plan, scope: Scope) -> Plan:
     changes: dict[str, dict[str, object]] = {}
     for post in planned.posts():
         source = planned.stations.get(post.spec.inputs[0].node) if len(post.spec.inputs) == 1 else None
-        if source is None or not isinstance(source.spec.config, Get) or not isinstance(post.spec.config, Post):
+        if (
+            source is None
+            or source.source is not None
+            or not isinstance(source.spec.config, Get)
+            or not isinstance(post.spec.config, Post)
+        ):
             continue
         is_alone = source.links.get("out") == (post.name,) and not post.links.get("out") and source.phase == post.phase
         is_seen = "all" in (*source.snapshots.values(), *post.snapshots.values())

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipelines import journal
 from pipelines.entering import entry_splits
 from pipelines.errors import Bug, Lost, Unavailable
+from pipelines.evolving import Conformer
 from pipelines.facts import Facts, Plain
 from pipelines.job import Job
 from pipelines.node import MALFORMED, Chunk, Get, Malformed, Rejects, Split, Want
@@ -114,11 +115,13 @@ def read_split(
 def _batches(
     job: Job, station: Station, split: Plain, facts: Facts, chunks: Iterator[Chunk], reject: Reject
 ) -> Iterator[pa.RecordBatch]:
-    counts = facts.ledger.of(station.name)
+    counts, conform = facts.ledger.of(station.name), _conformer(job, station)
     while True:
         job.watch.stop.heed()
         started = time.perf_counter()
         chunk = next(chunks, None)
+        if chunk is not None and conform is not None:
+            chunk = conform(chunk)
         counts.seconds += time.perf_counter() - started
         if chunk is None:
             return
@@ -134,6 +137,15 @@ def _batches(
             yield with_ids(chunk.batch, pa.array(ordinals_of(chunk) + split["base"], pa.int64()))
 
 
+def _conformer(job: Job, station: Station) -> Conformer | None:
+    """What brings the records of a changed source to the columns that its get gives; None: they have them."""
+    policy = _get(station).schema_change
+    is_given = job.gathering is not None and station.name in job.gathering.given
+    if station.source is None or policy is None or is_given:
+        return None
+    return Conformer(station.source, station.schema, policy, job.scope)
+
+
 def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Generator[Chunk, None, None]:
     """The chunks of a split; when the system goes away in the middle, reading goes on behind the last record given."""
     if job.gathering is not None and station.name in job.gathering.given:
@@ -146,8 +158,8 @@ def _chunks(job: Job, station: Station, split: Plain, tap: Tap) -> Generator[Chu
     failed = 0
     while True:
         try:
-            scope = job.scope.inside(station.name)
-            with _ended(_get(station).read(split["payload"], station.schema, scope, want_of(job, station))) as read:
+            scope, want = job.scope.inside(station.name), want_of(job, station)
+            with _ended(_get(station).read(split["payload"], station.source or station.schema, scope, want)) as read:
                 for chunk in read:
                     done = max(done, _last(chunk))
                     yield _behind(chunk, given)

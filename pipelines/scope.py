@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
+
 from pipelines.environment import Connection, Environment
 from pipelines.errors import Invalid
 
@@ -32,6 +34,8 @@ class Scope:
     """Per node that stands for a flow the values of that flow's parameters."""
     node: str = ""
     """The node that asks, once it runs."""
+    seen: Mapping[str, pa.Schema] = field(default_factory=dict)
+    """Per get the columns that the last run saw, where something asks for them."""
     staging: Path = Path()
     """A folder of this run's own, for spilled and staged files; gone when the run has ended."""
 

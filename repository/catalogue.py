@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pipelines.errors import Bug, Invalid, Unavailable
+from repository import seen
 from repository import stored as stored_values
 from repository.owner import Owner, this_process
 from repository.schema import memories, positions, runs, versions
@@ -79,12 +80,10 @@ class Catalogue:
         moved: Mapping[str, Json] | None = None,
         remembered: Sequence[Mapping[str, Json]] = (),
         changes: Sequence[Change] = (),
+        columns: Mapping[str, str] | None = None,
     ) -> bool:
-        """Ends a run, moves its positions (per node), lets the files of keys count that it remembers, and stores the values
-        that it has: all or nothing.
-
-        False: it had ended before, nothing was done.
-        """
+        """Ends a run, moves its positions (per node), lets the files of keys count that it remembers, stores the values that it
+        has, and keeps the columns that its sources had: all or nothing. False: it had ended before, nothing was done."""
         ended = _moment(report.get("ended")) or datetime.now(UTC)
         values = {"status": report["status"], "ended": ended, "error": report.get("error"), "report": dict(report)}
         with self._store.writing() as connection:
@@ -101,6 +100,7 @@ class Catalogue:
             for change in changes:
                 owner = stored_values.owner_of(change.place.where, state["environment"], state["flow"])
                 stored_values.change(connection, owner, change, run, ended)
+            seen.keep(connection, (state["environment"], state["flow"]), columns or {}, run, ended)
         return True
 
     def stored(self, environment: str, flow: str, place: Place) -> dict[str, Values]:
@@ -197,6 +197,17 @@ class Catalogue:
                 forgotten.update(connection.execute(sa.select(table.c.node).where(*where)).scalars())
                 connection.execute(sa.delete(table).where(*where))
         return len(forgotten)
+
+    def columns_seen(self, flow: str, environment: str) -> dict[str, str]:
+        """Per node of a flow the columns that its source had when a run last was done."""
+        with self._store.reading() as connection:
+            return seen.read(connection, (environment, flow))
+
+    def forget_columns(self, flow: str, environment: str, nodes: Sequence[str] | None = None) -> int:
+        """Lets the next run take whatever columns the sources have; of how many they were known. Refused while one runs."""
+        with self._store.writing() as connection:
+            _refuse_while_running(connection, flow, environment)
+            return seen.forget(connection, (environment, flow), nodes)
 
     def memory_lines(self, flow: str, environment: str) -> list[Line]:
         """The files of keys that the flow's nodes remember, the oldest first."""

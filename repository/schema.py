@@ -9,7 +9,7 @@ from sqlalchemy import JSON, BigInteger, Column, DateTime, Index, Integer, MetaD
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0003"
+HEAD = "0004"
 """The migration that makes the tables below."""
 
 
@@ -99,6 +99,18 @@ stored = Table(
     Column("at", Instant, nullable=False),
 )
 """Values that nodes store: each column's as text. No flow: those of all flows of the environment."""
+
+seen = Table(
+    "seen",
+    metadata,
+    Column("environment", String(200), primary_key=True),
+    Column("flow", String(200), primary_key=True),
+    Column("node", String(200), primary_key=True),
+    Column("columns", Text, nullable=False),
+    Column("run", String(64), nullable=False),
+    Column("at", Instant, nullable=False),
+)
+"""The columns that each source had when a run last was done, as an Arrow schema in Base64."""
 
 versions = Table(
     "versions",

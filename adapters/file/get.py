@@ -71,6 +71,7 @@ class Get(node.Get):
     text, its line and the reason. A file that changes while it is read stops the run.
     """
 
+    infers_types: ClassVar[bool] = True
     category: ClassVar[str] = "files"
 
     connection: str | None = Field(default=None, examples=["lake"])

@@ -57,6 +57,7 @@ class Get(node.Get):
 
     takes_records: ClassVar[bool] = True
     most_rows: ClassVar[int | None] = 500
+    infers_types: ClassVar[bool] = True
     category: ClassVar[str] = "web"
 
     connection: str
