@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import http.client
 import re
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 HOP_BY_HOP = ("connection", "transfer-encoding", "keep-alive")
 BODY = """<?xml version="1.0" encoding="UTF-8"?>
@@ -34,6 +36,8 @@ class Faulty:
     """A port of its own in front of a server."""
 
     server_port: int
+    certificates: Path | None = None
+    """A folder with `server.pem` and `server.key`, to speak TLS with."""
     faults: list[Fault] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     """The methods and addresses of all requests."""
@@ -44,6 +48,10 @@ class Faulty:
         handler = type("Handler", (_Handler,), {"faulty": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
+        if self.certificates is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificates / "server.pem", self.certificates / "server.key")
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self._thread.start()
         return self
@@ -55,7 +63,7 @@ class Faulty:
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"http{'s' if self.certificates else ''}://127.0.0.1:{self._http.server_address[1]}"
 
     def answer(self, method: str, path: str, status: int, code: str, times: int = -1) -> None:
         """Answers requests whose address this pattern finds, so many times."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from adapters.file.stores.s3faults import explained
 from adapters.file.stores.store import Entry, Missing, Note, Source
-from pipelines.errors import Unavailable
+from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Json
 
 PART_BYTES = 8 << 20
@@ -219,6 +219,8 @@ def client(settings: Settings, process: int) -> Any:
     from botocore import UNSIGNED
     from botocore.config import Config
 
+    if settings.ca is not None and not Path(settings.ca).is_file():
+        raise Invalid(f"s3://{settings.bucket}: `tls_root` names {settings.ca}, which is no file")
     config = Config(
         signature_version=UNSIGNED if settings.is_anonymous else "s3v4",
         connect_timeout=settings.connect_seconds,

@@ -17,6 +17,7 @@ from tests.adapters.file.post_room import batch, post, stage
 from tests.adapters.file.reading import checked
 from tests.adapters.file.store_room import Room, on_azure, on_google, on_s3, on_sftp, said
 from tests.adapters.file.test_stores import delivered
+from tests.parts import certificates
 from tests.parts import s3 as s3_parts
 from tests.parts import sftp as sftp_parts
 from tests.parts.clouds import Azure
@@ -274,6 +275,22 @@ def test_a_completion_whose_answer_was_lost_counts_as_done(s3: s3_parts.Server, 
 
     assert proxy.cuts == 1
     assert (bucket.files(), bucket.pending()) == ({"a.csv": b"id\n1\n"}, [])
+
+
+def test_a_certificate_is_checked_against_the_authority_that_is_named(
+    s3: s3_parts.Server, bucket: Room, tmp_path: Path
+) -> None:
+    certificates.make(tmp_path)
+    with Faulty(s3.port, tmp_path) as server:
+        mistrusted = said(bucket, tmp_path, Invalid, endpoint=server.address)
+        other = said(bucket, tmp_path, Invalid, endpoint=server.address, tls_root="other-ca.pem")
+        trusted = bucket.connection(endpoint=server.address, tls_root="ca.pem").test(bucket.scope(tmp_path))
+        missing = said(bucket, tmp_path, Invalid, endpoint=server.address, tls_root="none.pem")
+
+    assert "its certificate is not trusted" in mistrusted
+    assert "name its authority's file by `tls_root`" in other
+    assert "with 0 files" in trusted
+    assert "none.pem" in missing
 
 
 @pytest.mark.parametrize("kind", ["google", "azure"])
