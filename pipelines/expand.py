@@ -7,6 +7,7 @@ flow that the node `priced` stands for is called `priced/total`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +16,10 @@ from pipelines import flowfile
 from pipelines.entrance import INSIDE, Entrance, Handed
 from pipelines.errors import Invalid, Problem
 from pipelines.flow import Flow, Link, NodeSpec, Settings, Use
-from pipelines.language.flowlinks import brings_records, located_links, ports_of
+from pipelines.language.flowlinks import brings_records, located_links
 from pipelines.language.modelproblems import Place, close
-from pipelines.loops import gated, held_up, own_nodes, ports_with, turning
+from pipelines.leaving import Ports, ports_of_flow, ports_with
+from pipelines.loops import gated, held_up, own_nodes, turning
 from pipelines.nested import Nested, Turns
 from pipelines.node import Get, Start
 from pipelines.rounds import AGAIN
@@ -28,8 +30,6 @@ from pipelines.typed import check_declared
 NAME_LENGTH = 100
 """So long may a node's name be that stands for a flow: names of files are made of those of its nodes."""
 MOST_NODES = 5_000
-Ports = dict[str, tuple[Link, ...]]
-"""Per port where the records leave."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +116,35 @@ class _Expanding:
 
     def nodes(self, given: Mapping[str, NodeSpec], level: _Level) -> dict[str, NodeSpec]:
         """The nodes of a flow under their full names, those of the flows that it uses among them."""
-        nested = {name: self.inside(spec, level) for name, spec in given.items() if isinstance(spec.config, Nested)}
+        nested: dict[str, _Inside | None] = {}
+        for name, spec in given.items():
+            if isinstance(spec.config, Nested):
+                with self.telling_of(spec):
+                    nested[name] = self.inside(spec, level)
         found: dict[str, NodeSpec] = {}
         for name, spec in given.items():
             inside = nested.get(name)
             if inside is not None:
-                found.update(self.attached(spec, inside, nested, level))
-            elif name not in nested and not level.is_start(name):
+                with self.telling_of(spec):
+                    found.update(self.attached(spec, inside, nested, level))
+            elif not level.is_start(name) and (name not in nested or spec.disabled):
                 found[level.prefix + name] = self.placed(spec, nested, level)
         return found
+
+    @contextmanager
+    def telling_of(self, spec: NodeSpec) -> Iterator[None]:
+        """Makes warnings of what is told meanwhile where the node is disabled."""
+        before = len(self.problems)
+        yield
+        if spec.disabled:
+            self.problems[before:] = [replace(problem, warning=True) for problem in self.problems[before:]]
 
     def inside(self, spec: NodeSpec, level: _Level) -> _Inside | None:
         """What takes the place of a node; None where that cannot be had, which is told."""
         body = self.body(spec, level) if self.is_small(spec, level) else None
         if body is None:
-            self.broken.add(level.prefix + spec.name)
+            if not spec.disabled:
+                self.broken.add(level.prefix + spec.name)
             return None
         flow, place = body
         self.count += len(flow.nodes)
@@ -153,7 +167,7 @@ class _Expanding:
         nodes = self.nodes(flow.nodes, inner)
         if entrance is not None:
             nodes = {entrance.node: self.entrance(spec, entrance.node, inner, level), **nodes}
-        ports = _ports(flow, f"{full}/", nodes)
+        ports = ports_of_flow(flow, f"{full}/", nodes)
         if turns is not None and entrance is not None:
             ports = self.looped(flow, inner, nodes, turns, level.at(spec)) or ports
         elif turns is not None:
@@ -187,7 +201,7 @@ class _Expanding:
             self.tell(place.problem((), "nothing says when a record is done", fix))
         nodes[end] = gated(nodes[end], turns, inner.entrance.node)
         self.places[end] = place
-        return ports_with(_ports(flow, inner.prefix, nodes), end)
+        return ports_with(ports_of_flow(flow, inner.prefix, nodes), end)
 
     def entrance(self, spec: NodeSpec, name: str, inner: _Level, level: _Level) -> NodeSpec:
         """The node by which records go into a flow."""
@@ -371,17 +385,3 @@ def _inherited(spec: NodeSpec, level: _Level) -> NodeSpec:
         retry=spec.retry or outer.retry or (own.retry if "retry" in told else None),
         rejects=spec.rejects or outer.rejects or (own.rejects if "rejects" in told else None),
     )
-
-
-def _ports(flow: Flow, prefix: str, nodes: Mapping[str, NodeSpec]) -> Ports:
-    """Where records leave a flow: its ends, and what no node of its own takes of what is rejected in it."""
-    ends = [spec.name for spec in flow.nodes.values() if spec.type == "end" and not spec.disabled]
-    ports = {"out" if len(ends) == 1 else name: (Link(prefix + name),) for name in ends}
-    taken = {(link.node, link.port) for spec in nodes.values() for link in spec.inputs}
-    rejecting = [name for name, spec in nodes.items() if _may_reject(spec) and (name, "rejected") not in taken]
-    return {**ports, "rejected": tuple(Link(name, "rejected") for name in rejecting)}
-
-
-def _may_reject(spec: NodeSpec) -> bool:
-    never = spec.type == "end" or (isinstance(spec.config, Entrance) and not spec.config.made)
-    return not never and not spec.disabled and "rejected" in ports_of(spec)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.errors import Problem
-from pipelines.flow import Flow, Link, NodeSpec
+from pipelines.flow import Flow, NodeSpec
 from pipelines.flowfile import nodes_of
 from pipelines.language.flowlinks import faults
 from pipelines.language.modelproblems import Place
@@ -81,10 +81,3 @@ def held_up(nodes: Mapping[str, NodeSpec]) -> Iterator[tuple[str, str]]:
             yield name, f"a {spec.type} reads by itself, and a loop passes what comes in"
         elif spec.after:
             yield name, "a node in a loop cannot wait for others"
-
-
-def ports_with(ports: Mapping[str, tuple[Link, ...]], gate: str) -> dict[str, tuple[Link, ...]]:
-    """The ports of a loop: `out` for what is done, and its other ends."""
-    others = {port: links for port, links in ports.items() if port not in ("out", AGAIN) and Link(gate) not in links}
-    out = tuple(link for link in ports.get("out", ()) if link != Link(gate))
-    return {"out": (Link(gate), *out), **others}

@@ -112,3 +112,16 @@ def test_names_that_become_too_long_are_refused(tmp_path: Path) -> None:
         f'flows/used.yaml:4: node "{long}/{long}": the names of its nodes, which begin with "{long}/{long}/", are too long; '
         "give shorter names, or put fewer flows into each other"
     )
+
+
+def test_what_is_wrong_with_a_disabled_use_is_a_warning_and_the_flow_runs(tmp_path: Path) -> None:
+    flow = SHOP.split("tests:", maxsplit=1)[0] + (
+        "  gone: {type: flow, from: orders, flow: prizes, disabled: true}\n  end: {type: end, from: [gone, web]}\n"
+    )
+    made = shop(tmp_path, flow)
+
+    told = [problem.what for problem in prepare(Request(made, "shop")).checked.problems if problem.warning]
+    done = run_here(made, "shop")
+
+    assert 'node "gone": no flow is called "prizes"' in told
+    assert (done["status"], done["nodes"]["end"]["in"]) == ("done_with_rejects", 4)
