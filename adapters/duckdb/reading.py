@@ -21,7 +21,7 @@ from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of, quoted
 from pipelines.tables.finding import Matching
-from pipelines.tables.get import SEEN, TableGet, among_kept
+from pipelines.tables.get import SEEN, TableGet, among_kept, gone
 from pipelines.tables.relation import Column, Table, as_list, named
 from pipelines.tables.spool import TOKENS
 
@@ -240,7 +240,7 @@ def _statement(
     faults: list[str] = []
     for name in schema.names:
         if name not in there:
-            raise Invalid(f"there is no column {name!r} any more; it has changed since the flow was checked")
+            raise gone(get, name, there)
         column, wanted = place.column(name), declared.get(name) or read_as(there[name].declared)
         items.append(f"TRY_CAST({column} AS {wanted}) AS {name_of(name)}" if wanted else column)
         if wanted and wanted != "VARCHAR":

@@ -27,7 +27,7 @@ from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of
 from pipelines.tables.finding import Matching
-from pipelines.tables.get import TableGet
+from pipelines.tables.get import TableGet, gone
 from pipelines.tables.relation import Column, Table, as_list
 from pipelines.tables.spool import TOKENS
 
@@ -346,9 +346,7 @@ def _statement(
     cells: list[Cell] = []
     for field in schema:
         if field.name not in there:
-            raise Invalid(
-                f"there is no column {field.name!r} any more; the table or query has changed since the flow was checked"
-            )
+            raise gone(get, field.name, there)
         column = there[field.name]
         cast = declared.get(column.name)
         natural = pa.int8() if column.sort == "bool" and cast else column.type

@@ -28,7 +28,7 @@ from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of
 from pipelines.tables.finding import Matching
-from pipelines.tables.get import SEEN, TableGet, among_kept
+from pipelines.tables.get import SEEN, TableGet, among_kept, gone
 from pipelines.tables.relation import Column, Table, as_list
 from pipelines.tables.spool import TOKENS
 
@@ -327,9 +327,7 @@ def _statement(
     cells: list[Cell] = []
     for field in schema:
         if field.name not in there:
-            raise Invalid(
-                f"there is no column {field.name!r} any more; the table or query has changed since the flow was checked"
-            )
+            raise gone(get, field.name, there)
         column = there[field.name]
         is_list = pa.types.is_list(column.type)
         items.append(f"array_to_json({place.column(column.name)})" if is_list else place.column(column.name))

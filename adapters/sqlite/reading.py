@@ -25,7 +25,7 @@ from pipelines.errors import Invalid
 from pipelines.node import Chunk, Json, Malformed, Split, Want
 from pipelines.sql.literals import name_of
 from pipelines.tables.finding import Matching
-from pipelines.tables.get import SEEN, TableGet, among_kept
+from pipelines.tables.get import SEEN, TableGet, among_kept, gone
 from pipelines.tables.relation import Column, Table, named, without_parameters
 from pipelines.tables.spool import TOKENS
 
@@ -266,10 +266,7 @@ def _chunks(
     there = {column.name: column for column in reader.columns(get, get.values(scope))}
     columns = [there[name] for name in schema.names if name in there]
     if len(columns) < len(schema.names):
-        gone = [name for name in schema.names if name not in there]
-        raise Invalid(
-            f"there is no column {gone[0]!r} any more; the table or query has changed since the flow was checked"
-        )
+        raise gone(get, next(name for name in schema.names if name not in there), there)
     sql, values = _statement(reader, get, split, [column.name for column in columns], scope, want)
     declared = get.columns if isinstance(get.columns, dict) else {}
     loose = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.conformance.edges import Edge, edges
 from pipelines.conformance.nodes import Reported
-from pipelines.node import Get, Outcome, Post, Want
+from pipelines.node import Get, Outcome, Part, Post, Want
 from pipelines.records import with_ids
 from pipelines.scope import Scope
 from pipelines.sql.sandbox import Sandbox
@@ -32,8 +32,8 @@ class Rig:
     scope: Scope
     post: Callable[..., Post]
     """A post to the place; takes further fields."""
-    get: Callable[[pa.Schema], Get]
-    """A get of the place, told the columns where it cannot know their types."""
+    get: Callable[..., Get]
+    """A get of the place, told the columns where it cannot know their types; takes further fields."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Exchange:
         return next((message for text, _code, message in self.malformed if key in text), None)
 
 
-def delivered(post: Post, batch: pa.RecordBatch, scope: Scope) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
+def delivered(post: Post, batch: pa.RecordBatch, scope: Scope, token: str) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
     """Sends a batch as a run does, and gives what became of its records."""
     sandbox = Sandbox()
     try:
@@ -63,11 +63,33 @@ def delivered(post: Post, batch: pa.RecordBatch, scope: Scope) -> Iterator[tuple
         parts = list(writer.close())
         yield batch, outcome
         if post.staged:
-            publication = post.publish(parts, batch.schema, scope, PUBLICATION)
-            yield from publication.settle()
-            publication.commit()
+            yield from _published(post, parts, batch.schema, scope, token)
     finally:
         sandbox.close()
+
+
+def _published(
+    post: Post, parts: Sequence[Part], schema: pa.Schema, scope: Scope, token: str
+) -> Iterator[tuple[pa.RecordBatch, Outcome]]:
+    publication = post.publish(parts, schema, scope, token)
+    try:
+        yield from publication.settle()
+        publication.commit()
+    except BaseException:
+        publication.abandon()
+        raise
+
+
+def read(get: Get, schema: pa.Schema, scope: Scope) -> tuple[pa.Table, list[tuple[str, str, str]]]:
+    """All that a get gives, and what it sets aside: texts, codes and messages."""
+    batches: list[pa.RecordBatch] = []
+    malformed: list[tuple[str, str, str]] = []
+    for split in get.plan(scope, None, Want()).splits:
+        for chunk in get.read(split.payload, schema, scope, Want()):
+            batches.append(chunk.batch)
+            if (bad := chunk.malformed) is not None:
+                malformed += zip(bad.texts, bad.codes, bad.messages, strict=True)
+    return pa.Table.from_batches(batches, schema), malformed
 
 
 def exchange(rig: Rig, batch: pa.RecordBatch, **config: Any) -> Exchange:
@@ -79,7 +101,7 @@ def exchange(rig: Rig, batch: pa.RecordBatch, **config: Any) -> Exchange:
     found.problems += report
     if report:
         return found
-    for put, outcome in delivered(post, batch, rig.scope):
+    for put, outcome in delivered(post, batch, rig.scope, PUBLICATION):
         rejects = outcome.rejects
         if rejects is not None:
             keys = put.column(KEY).take(rejects.rows).to_pylist()
@@ -87,16 +109,9 @@ def exchange(rig: Rig, batch: pa.RecordBatch, **config: Any) -> Exchange:
     get = rig.get(batch.schema)
     schema = get.check({}, rig.scope, report)["out"]
     found.problems += report
-    if schema is None or report:
-        return found
-    read: list[pa.RecordBatch] = []
-    for split in get.plan(rig.scope, None, Want()).splits:
-        for chunk in get.read(split.payload, schema, rig.scope, Want()):
-            read.append(chunk.batch)
-            if (bad := chunk.malformed) is not None:
-                found.malformed += zip(bad.texts, bad.codes, bad.messages, strict=True)
-    get.release(rig.scope)
-    found.came = pa.Table.from_batches(read, schema)
+    if schema is not None and not report:
+        found.came, found.malformed = read(get, schema, rig.scope)
+        get.release(rig.scope)
     return found
 
 
@@ -144,8 +159,8 @@ class ExchangeConformance:
     texts: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """The edges whose values come back as texts of the system's own, with those texts."""
 
-    def rig(self, tmp_path: Path) -> Rig:
-        """A new place to deliver to. To be overridden."""
+    def rig(self, tmp_path: Path, **connection: Any) -> Rig:
+        """A place of a folder's own to deliver to; with settings of the connection that differ. To be overridden."""
         raise AssertionError("override `rig` with a place that takes records and gives them back")
 
     @pytest.fixture

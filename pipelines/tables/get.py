@@ -6,7 +6,7 @@ An adapter says how its database is opened, what its tables look like and how a 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -99,6 +99,13 @@ def among_kept(reader: Keeper, get: TableGet, keys: Sequence[Sequence[object]], 
         for number, key in enumerate(as_list(get.key))
     )
     return f"EXISTS (SELECT 1 FROM {SEEN} WHERE {matches})"
+
+
+def gone(get: TableGet, column: str, there: Collection[str]) -> Invalid:
+    """What is to be said where a column that the check found is not among those that are there."""
+    if get.table is not None and not there:
+        return Invalid(f"there is no table {get.table!r} any more; it was there when the flow was checked")
+    return Invalid(f"there is no column {column!r} any more; the table or query has changed since the flow was checked")
 
 
 class TableGet(Get):

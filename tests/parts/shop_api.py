@@ -64,8 +64,8 @@ class Shop:
     slow_seconds: float = 0.0
     under_way: int = 0
     most_under_way: int = 0
-    shelf: dict[str, bytes] = field(default_factory=dict)
-    """What has been put there, to the byte, by the number of its request or its key."""
+    shelves: dict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    """What has been put on each, to the byte, by the number of its request or its key."""
     answered_by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def script(self, path: str, *faults: Fault) -> None:
@@ -154,6 +154,8 @@ class Scripted:
         shop.most_under_way = max(shop.most_under_way, shop.under_way)
         try:
             body = await _body(receive)
+            if body is None:
+                return
             headers = {name.decode().lower(): text.decode("latin-1") for name, text in scope["headers"]}
             path = scope["raw_path"].decode()
             shop.seen.append(Seen(scope["method"], path, scope["query_string"].decode(), headers, body))
@@ -172,10 +174,13 @@ class Scripted:
             shop.under_way -= 1
 
 
-async def _body(receive: Any) -> bytes:
+async def _body(receive: Any) -> bytes | None:
+    """The whole body; None: the client has gone in the middle of it."""
     parts, more = [], True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return b"".join(parts)
@@ -245,17 +250,18 @@ def api_of(shop: Shop) -> FastAPI:  # noqa: C901 - one function a path
     def delete(order_no: str) -> None:
         shop.taken.pop(order_no, None)
 
-    @api.post("/shelf", status_code=201)
-    async def shelve(request: Request) -> None:
-        shop.shelf[str(len(shop.shelf))] = await request.body()
+    @api.post("/shelves/{name}", status_code=201)
+    async def shelve(name: str, request: Request) -> None:
+        body = await request.body()
+        shop.shelves[name][str(len(shop.shelves[name]))] = body
 
-    @api.put("/shelf/{key}")
-    async def shelve_by_key(key: str, request: Request) -> None:
-        shop.shelf[key] = await request.body()
+    @api.put("/shelves/{name}/{key}")
+    async def shelve_by_key(name: str, key: str, request: Request) -> None:
+        shop.shelves[name][key] = await request.body()
 
-    @api.get("/shelf")
-    def shelf() -> Response:
-        return Response(b"[" + b",".join(shop.shelf.values()) + b"]", media_type="application/json")
+    @api.get("/shelves/{name}")
+    def shelf(name: str) -> Response:
+        return Response(b"[" + b",".join(shop.shelves[name].values()) + b"]", media_type="application/json")
 
     @api.post("/lists", status_code=201, responses=answers(list[TakenOrder], 201), openapi_extra=takes(list[NewOrder]))
     async def whole_list(request: Request) -> Any:

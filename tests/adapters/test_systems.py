@@ -1,0 +1,90 @@
+"""Every system that is read and written, held to one list: values at the edge, mistakes, lines that are cut or slow."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyarrow as pa
+
+from adapters import duckdb as warehouse
+from adapters import sqlite
+from tests.adapters.rigs import InDatabaseFile, InFile, InMysql, InPostgres, OverHttp, declared
+
+NO_TEXT = {
+    "bytes": "binary has no text of its own",
+    "four bytes": "binary has no text of its own",
+    "duration": "an interval has no text that reads back the same",
+}
+NO_TIME: dict[str, frozenset[str]] = {
+    "far date": frozenset({"year 0", "year 10000", "last", "first"}),
+    "no time": frozenset({"24:00", "below zero"}),
+    "far moment": frozenset({"year 10000", "last", "first"}),
+}
+FINE = frozenset({"nanoseconds"})
+MICROSECONDS = {"fine time": FINE, "fine moment": FINE | {"first", "last"}, "fine instant": FINE}
+FLOATS = frozenset({"not a number", "infinite", "minus infinite"})
+JSON = NO_TIME | {"float32": FLOATS, "float64": FLOATS, "fine moment": frozenset({"first", "last"})}
+
+
+class TestCsv(InFile):
+    path = "out.csv"
+    lacks = NO_TEXT
+    rejects = NO_TIME | {"fine moment": frozenset({"first"})}
+
+    def columns(self, schema: pa.Schema) -> dict[str, str] | None:
+        is_nested = pa.types.is_nested
+        return declared(pa.schema([each.with_type(pa.string()) if is_nested(each.type) else each for each in schema]))
+
+
+class TestJsonLines(InFile):
+    path = "out.jsonl"
+    lacks = NO_TEXT
+    rejects = JSON
+
+
+class TestParquet(InFile):
+    path = "out.parquet"
+
+    def columns(self, schema: pa.Schema) -> dict[str, str] | None:
+        return None
+
+
+class TestHttp(OverHttp):
+    lacks = NO_TEXT
+    rejects = JSON
+
+
+class TestSqlite(InDatabaseFile):
+    adapter = sqlite
+    lacks: ClassVar[dict[str, str]] = {"duration": "SQLite has no type for duration[us]"}
+    rejects = NO_TIME | {
+        "uint64": frozenset({"most"}),
+        "float32": frozenset({"not a number"}),
+        "float64": frozenset({"not a number"}),
+        "fine time": FINE,
+        "fine moment": frozenset({"first"}),
+        "fine instant": FINE,
+    }
+
+
+class TestDuckdb(InDatabaseFile):
+    adapter = warehouse
+    lacks: ClassVar[dict[str, str]] = {"wide decimal": "DuckDB has no type for decimal256(60, 20)"}
+    texts: ClassVar[dict[str, dict[str, str]]] = {
+        "duration": {"zero": "00:00:00", "a day": "24:00:00", "negative": "-00:00:00.000001"}
+    }
+
+
+class TestPostgres(InPostgres):
+    lacks: ClassVar[dict[str, str]] = {"duration": "PostgreSQL has no type for duration[us]"}
+    rejects = NO_TIME | MICROSECONDS | {"text": frozenset({"NUL", "just NUL"}), "word": frozenset({"NUL"})}
+
+
+class TestMysql(InMysql):
+    lacks: ClassVar[dict[str, str]] = {
+        "duration": "MySQL has no type for duration[us]",
+        "fraction": "MySQL has no type for decimal128(38, 38)",
+    }
+    rejects = (
+        NO_TIME | MICROSECONDS | {"far date": NO_TIME["far date"] - {"year 0"}, "float32": FLOATS, "float64": FLOATS}
+    )
