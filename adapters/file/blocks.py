@@ -75,7 +75,7 @@ class Blocks:
     def __iter__(self) -> Iterator[Block]:
         wanted, look = self._block_bytes, 1 << 62
         while self._read(wanted):
-            seen = min(look, self._held)
+            seen = self._held if self._is_within_line else min(look, self._held)
             data = array(self._room[:seen])
             is_end = self._is_last and seen == self._held
             if self._is_within_line:

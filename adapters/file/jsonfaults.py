@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters.file.nested import Fitting, replaced, travels_as_text
+from adapters.file.quotes import RECORD_LIMIT_BYTES
 from adapters.file.types import duckdb_name
 from pipelines.errors import Bug
 from pipelines.sql.literals import quoted
@@ -30,6 +31,9 @@ LONG_NUMBER = "[0-9][0-9.]{15,}|[0-9.]{2,}[eE]"
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[0-9][0-9.eE+-]{15,}|-?[0-9.]+[eE][0-9+-]+)')
 """A text, or a number that is long or has an exponent."""
 KINDS = {"ARRAY": "an array", "VARCHAR": "a text", "BOOLEAN": "true or false", "NULL": "null"}
+TOGETHER_BYTES = RECORD_LIMIT_BYTES
+"""So much text is taken apart at once, which takes DuckDB several times as much memory."""
+TOO_LARGE = f"is longer than {RECORD_LIMIT_BYTES >> 20} MiB"
 DUCKDB_ERRORS = (duckdb.Error, UnicodeDecodeError)
 """The second, where DuckDB has cut its message in the middle of a character."""
 Faults = dict[int, tuple[str, str]]
@@ -80,7 +84,15 @@ class Careful:
 
     def __call__(self, raw: pa.BinaryArray) -> tuple[pa.RecordBatch, Faults]:
         """The records that fit, and the faults of the others."""
+        if raw.nbytes > TOGETHER_BYTES and len(raw) > 1 and len(self._schema):
+            half = len(raw) // 2
+            (first, faults), (second, others) = self(raw.slice(0, half)), self(raw.slice(half))
+            whole = pa.Table.from_batches([first, second]).combine_chunks().to_batches()
+            faults.update({half + row: fault for row, fault in others.items()})
+            return (whole[0] if whole else first), faults
         faults: Faults = {}
+        if raw.nbytes > TOGETHER_BYTES:
+            return self.nothing(), dict.fromkeys(range(len(raw)), ("too_large", TOO_LARGE))
         texts, places = _utf8(raw, faults)
         texts, places, found = self._objects(texts, places, faults)
         fitting = Fitting(self._timed)

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from yarl import URL
 
 T = TypeVar("T")
+SENT_AT_ONCE_BYTES = 1 << 18
+"""Longer bodies are sent piece by piece, so that other requests go on meanwhile."""
 MOST_REDIRECTS = 10
 BLOCK_BYTES = 1 << 16
 AGENT = "processflow"
@@ -156,13 +159,14 @@ class Client:
             is_home = hosts.is_home(url, self._home)
             headers, target = await self._made_ready(method, url, request, is_home)
             body = request.body if method == request.method else None
+            content = BytesIO(body) if body is not None and len(body) > SENT_AT_ONCE_BYTES else body
             async with self._opened().request(
-                method, target, data=body, headers=headers, allow_redirects=False, **self._proxied(target)
+                method, target, data=content, headers=headers, allow_redirects=False, **self._proxied(target)
             ) as got:
                 location = got.headers.get("Location")
                 if got.status not in (301, 302, 303, 307, 308) or location is None:
-                    content = await _whole(got)
-                    return Answer(got.status, got.headers, content, _shown(url), time.perf_counter() - started)
+                    answered = await _whole(got)
+                    return Answer(got.status, got.headers, answered, _shown(url), time.perf_counter() - started)
             method, url = self._redirected(method, url, location, got.status)
         raise Invalid(f"{_shown(url)}: redirects again and again; set the connection's `url` to where the API is")
 

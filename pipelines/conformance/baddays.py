@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +121,10 @@ class BadDayConformance:
         """What no message may hold."""
         return ()
 
+    def refusing(self, tmp_path: Path) -> Rig | None:
+        """A place that refuses records whose `n` is negative, and no others; None: the system refuses nothing by itself."""
+        return None
+
     def line(self) -> AbstractContextManager[Line]:
         """A line to the system. To be overridden where there is one."""
         raise AssertionError("override `line` with one that can be cut")
@@ -147,6 +151,27 @@ class BadDayConformance:
         for where, texts in met:
             assert any(re.search(mistake.words, text) for text in texts), (where, texts)
             assert not [secret for secret in self.secrets() for text in texts if secret in text], (where, texts)
+
+    @pytest.mark.parametrize("wrong", [[3], range(10)], ids=["one", "all"])
+    def test_what_the_system_refuses_is_rejected_and_all_else_arrives(
+        self, tmp_path: Path, wrong: Sequence[int]
+    ) -> None:
+        rig = self.refusing(tmp_path)
+        if rig is None:
+            return
+        numbers = [-number - 1 if number in wrong else number for number in range(10)]
+        batch = records(10).set_column(1, "n", pa.array(numbers, pa.int64()))
+
+        outcomes = list(delivered(rig.post(), batch, rig.scope, PUBLICATION))
+
+        rejects = [outcome.rejects for _, outcome in outcomes if outcome.rejects is not None]
+        assert [row for each in rejects for row in each.rows.to_pylist()] == list(wrong)
+        assert {code for each in rejects for code in each.codes} == {"refused"}
+        assert all(message for each in rejects for message in each.messages)
+        get = rig.get(batch.schema)
+        found = read(get, batch.schema, rig.scope)[0]
+        get.release(rig.scope)
+        assert sorted(found["n"].to_pylist()) == [number for number in numbers if number >= 0]
 
     @pytest.mark.parametrize("stage", READING)
     def test_a_line_cut_while_reading_is_said_and_all_is_read_when_it_is_back(self, tmp_path: Path, stage: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +23,9 @@ from pipelines.sql.sandbox import Sandbox
 from pipelines.values import shown
 
 PUBLICATION = "r1/exchange"
+LARGE_BYTES = 64 << 20
+MOST_MEMORY_BYTES = 12 * LARGE_BYTES
+"""What such a value may take on its way there and back, at most."""
 KEY = "k"
 """The column that tells records apart."""
 
@@ -115,6 +120,22 @@ def exchange(rig: Rig, batch: pa.RecordBatch, **config: Any) -> Exchange:
     return found
 
 
+@contextmanager
+def _watched_memory() -> Iterator[list[int]]:
+    """Gives, behind the block, how far this process has grown in it."""
+    Path("/proc/self/clear_refs").write_text("5", "utf-8")  # the highest mark begins anew
+    used = [0]
+    before = _memory("VmRSS")
+    yield used
+    used[0] = _memory("VmHWM") - before
+
+
+def _memory(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text("utf-8"), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) << 10
+
+
 def diagonal(chosen: Mapping[str, Edge]) -> tuple[pa.RecordBatch, list[tuple[str, str, str]]]:
     """One record for each value, null elsewhere, and one of nulls; with the key, edge and name of each value."""
     told = [(edge, name) for edge, each in chosen.items() for name in each.values]
@@ -156,6 +177,8 @@ class ExchangeConformance:
     """The edges whose type is refused before anything runs, each with the reason as it is told."""
     rejects: ClassVar[Mapping[str, frozenset[str]]] = {}
     """The values that cannot be delivered, by their edge."""
+    too_large: ClassVar[str] = ""
+    """What is said of a value of 64 MB; nothing: it comes back."""
     texts: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """The edges whose values come back as texts of the system's own, with those texts."""
 
@@ -195,6 +218,23 @@ class ExchangeConformance:
             assert found.problems == []
             faults = self.faults(found, batch, keyed)
             assert not faults, f"{mode}:\n" + "\n".join(faults)
+
+    def test_a_value_of_64_megabytes_comes_back_or_is_rejected_in_bounded_memory(self, tmp_path: Path) -> None:
+        large = "ä" * (LARGE_BYTES // 2)
+        batch = pa.record_batch({KEY: ["key-0", "key-1"], "text": ["small", large]})
+
+        with _watched_memory() as used:
+            found = exchange(self.rig(tmp_path), batch)
+
+        assert used[0] < MOST_MEMORY_BYTES
+        assert found.problems == []
+        assert found.came is not None
+        came = dict(zip(found.came[KEY].to_pylist(), found.came["text"].to_pylist(), strict=True))
+        assert came["key-0"] == "small"
+        if self.too_large:
+            assert self.too_large in (found.reason("key-1") or "nothing")
+        else:
+            assert (found.reason("key-1"), came.get("key-1") == large) == (None, True)
 
     def faults(self, found: Exchange, batch: pa.RecordBatch, keyed: list[tuple[str, str, str]]) -> list[str]:
         """What is wrong with an exchange, in words."""

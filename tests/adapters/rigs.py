@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pytest
 import trustme
 
-from adapters import file, http
+from adapters import file, http, sqlite
 from adapters.mysql import snapshots as mysql_snapshots
 from adapters.postgres import snapshots
 from pipelines.conformance import SystemConformance
@@ -144,6 +145,10 @@ class OverHttp(Watched):
 
         return Rig(scope, post, get)
 
+    def refusing(self, tmp_path: Path) -> Rig | None:
+        self.shop.refuses = "n"
+        return self.rig(tmp_path)
+
     def line(self) -> AbstractContextManager[Line]:
         return Proxy(int(self.shop.url.rpartition(":")[2]))
 
@@ -187,6 +192,15 @@ class InTable(Watched):
     def room(self, folder: Path) -> Room:
         raise NotImplementedError
 
+    def execute(self, room: Room, sql: str) -> None:
+        """Does something to the room's database."""
+        room.sql(sql)
+
+    def refusing(self, tmp_path: Path) -> Rig | None:
+        made = "CREATE TABLE edges (k VARCHAR(20), n BIGINT CHECK (n >= 0), text VARCHAR(2000))"
+        self.execute(self.room(tmp_path), made)
+        return self.rig(tmp_path)
+
     def rig(self, tmp_path: Path, **connection: Any) -> Rig:
         room = self.room(tmp_path)
         scope = room.scope
@@ -220,6 +234,11 @@ class InDatabaseFile(InTable):
 
     def room(self, folder: Path) -> Room:
         return Room(self.adapter, folder, None, None)  # type: ignore[arg-type] -- nothing is asked beside the adapter
+
+    def execute(self, room: Room, sql: str) -> None:
+        driver: Any = sqlite3 if self.adapter is sqlite else duckdb
+        with closing(driver.connect(room.path)) as connection:
+            connection.execute(sql)
 
     def mistakes(self, tmp_path: Path) -> Mapping[str, Mistake]:
         (tmp_path / "no.db").write_bytes(b"order_id;total\n" * 4096)

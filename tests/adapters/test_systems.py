@@ -28,6 +28,7 @@ JSON = NO_TIME | {"float32": FLOATS, "float64": FLOATS, "fine moment": frozenset
 
 class TestCsv(InFile):
     path = "out.csv"
+    too_large = "within 32 MiB"
     lacks = NO_TEXT
     rejects = NO_TIME | {"fine moment": frozenset({"first"})}
 
@@ -38,6 +39,7 @@ class TestCsv(InFile):
 
 class TestJsonLines(InFile):
     path = "out.jsonl"
+    too_large = "within 32 MiB"
     lacks = NO_TEXT
     rejects = JSON
 
@@ -50,6 +52,7 @@ class TestParquet(InFile):
 
 
 class TestHttp(OverHttp):
+    too_large = "is longer than 32 MiB"
     lacks = NO_TEXT
     rejects = JSON
 

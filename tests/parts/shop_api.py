@@ -66,6 +66,8 @@ class Shop:
     most_under_way: int = 0
     shelves: dict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     """What has been put on each, to the byte, by the number of its request or its key."""
+    refuses: str = ""
+    """A shelf takes no record in which this is negative."""
     answered_by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def script(self, path: str, *faults: Fault) -> None:
@@ -251,9 +253,12 @@ def api_of(shop: Shop) -> FastAPI:  # noqa: C901 - one function a path
         shop.taken.pop(order_no, None)
 
     @api.post("/shelves/{name}", status_code=201)
-    async def shelve(name: str, request: Request) -> None:
+    async def shelve(name: str, request: Request) -> Any:
         body = await request.body()
+        if shop.refuses and json.loads(body)[shop.refuses] < 0:
+            return JSONResponse({"detail": "no negative numbers"}, 422)
         shop.shelves[name][str(len(shop.shelves[name]))] = body
+        return None
 
     @api.put("/shelves/{name}/{key}")
     async def shelve_by_key(name: str, key: str, request: Request) -> None:
