@@ -84,15 +84,9 @@ class Careful:
 
     def __call__(self, raw: pa.BinaryArray) -> tuple[pa.RecordBatch, Faults]:
         """The records that fit, and the faults of the others."""
-        if raw.nbytes > TOGETHER_BYTES and len(raw) > 1 and len(self._schema):
-            half = len(raw) // 2
-            (first, faults), (second, others) = self(raw.slice(0, half)), self(raw.slice(half))
-            whole = pa.Table.from_batches([first, second]).combine_chunks().to_batches()
-            faults.update({half + row: fault for row, fault in others.items()})
-            return (whole[0] if whole else first), faults
         faults: Faults = {}
-        if raw.nbytes > TOGETHER_BYTES:
-            return self.nothing(), dict.fromkeys(range(len(raw)), ("too_large", TOO_LARGE))
+        if raw.nbytes > TOGETHER_BYTES and len(self._schema):
+            return self._halved(raw) if len(raw) > 1 else (self.nothing(), {0: ("too_large", TOO_LARGE)})
         texts, places = _utf8(raw, faults)
         texts, places, found = self._objects(texts, places, faults)
         fitting = Fitting(self._timed)
@@ -106,6 +100,12 @@ class Careful:
         sound = np.ones(batch.num_rows, bool)
         sound[list(bad)] = False
         return batch.filter(pa.array(sound)) if bad else batch, faults
+
+    def _halved(self, raw: pa.BinaryArray) -> tuple[pa.RecordBatch, Faults]:
+        half = len(raw) // 2
+        (first, faults), (second, others) = self(raw.slice(0, half)), self(raw.slice(half))
+        whole = pa.Table.from_batches([first, second]).combine_chunks().to_batches()
+        return (whole[0] if whole else first), faults | {half + row: fault for row, fault in others.items()}
 
     def _objects(
         self, texts: pa.StringArray, places: np.ndarray, faults: Faults
