@@ -86,10 +86,10 @@ def told(work: Callable[[], object]) -> FlowError | None:
     return None
 
 
-def records(count: int) -> pa.RecordBatch:
-    """Records with keys and some text, 700 bytes each."""
+def records(count: int, times: int = 70) -> pa.RecordBatch:
+    """Records with keys and some text, 700 bytes each unless the key is written less often."""
     keys = [f"key-{number:05d}" for number in range(count)]
-    return pa.record_batch({KEY: keys, "n": pa.array(range(count), pa.int64()), "text": [key * 70 for key in keys]})
+    return pa.record_batch({KEY: keys, "n": pa.array(range(count), pa.int64()), "text": [key * times for key in keys]})
 
 
 def sent(post: Post, batch: pa.RecordBatch, rig: Rig, publication: str = PUBLICATION) -> None:
@@ -136,7 +136,7 @@ class BadDayConformance:
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_mistake_is_told_in_words_that_help_wherever_it_is_met(self, tmp_path: Path, kind: str) -> None:
         right = self.rig(tmp_path)
-        batch = records(3)
+        batch = records(3, 7)
         sent(right.post(), batch, right, EARLIER)
         mistake = self.mistakes(tmp_path).get(kind)
         assert (mistake is None) == (kind in self.spared)

@@ -41,6 +41,21 @@ WRONG = "PROCESSFLOW_TESTS_WRONG"
 """A secret that is not the right one."""
 os.environ[WRONG] = "canary-of-the-wrong-password"
 
+NO_TEXT = {
+    "bytes": "binary has no text of its own",
+    "four bytes": "binary has no text of its own",
+    "duration": "an interval has no text that reads back the same",
+}
+NO_TIME: dict[str, frozenset[str]] = {
+    "far date": frozenset({"year 0", "year 10000", "last", "first"}),
+    "no time": frozenset({"24:00", "below zero"}),
+    "far moment": frozenset({"year 10000", "last", "first"}),
+}
+FINE = frozenset({"nanoseconds"})
+MICROSECONDS = {"fine time": FINE, "fine moment": FINE | {"first", "last"}, "fine instant": FINE}
+FLOATS = frozenset({"not a number", "infinite", "minus infinite"})
+JSON = NO_TIME | {"float32": FLOATS, "float64": FLOATS, "fine moment": frozenset({"first", "last"})}
+
 
 def declared(schema: pa.Schema) -> dict[str, str]:
     """Columns with the DuckDB types to read them as; what those cannot be is read as text."""
@@ -80,16 +95,20 @@ class InFile(Watched):
         "database": "a file is in no database",
     }
 
+    def fields(self) -> dict[str, Any]:
+        """What get and post say of the file."""
+        return {"path": self.path}
+
     def columns(self, schema: pa.Schema) -> dict[str, str] | None:
         """How the file is read."""
         return declared(schema)
 
     def rig(self, tmp_path: Path, **connection: Any) -> Rig:
         def get(schema: pa.Schema, **config: Any) -> Get:
-            return file.Get(**{"path": self.path, "columns": self.columns(schema), **config})
+            return file.Get(**{**self.fields(), "columns": self.columns(schema), **config})
 
         def post(**config: Any) -> Post:
-            return file.Post(**{"path": self.path, **config})
+            return file.Post(**{**self.fields(), **config})
 
         return Rig(scope_in(tmp_path), post, get)
 

@@ -8,22 +8,20 @@ import pyarrow as pa
 
 from adapters import duckdb as warehouse
 from adapters import sqlite
-from tests.adapters.rigs import InDatabaseFile, InFile, InMysql, InPostgres, OverHttp, declared
-
-NO_TEXT = {
-    "bytes": "binary has no text of its own",
-    "four bytes": "binary has no text of its own",
-    "duration": "an interval has no text that reads back the same",
-}
-NO_TIME: dict[str, frozenset[str]] = {
-    "far date": frozenset({"year 0", "year 10000", "last", "first"}),
-    "no time": frozenset({"24:00", "below zero"}),
-    "far moment": frozenset({"year 10000", "last", "first"}),
-}
-FINE = frozenset({"nanoseconds"})
-MICROSECONDS = {"fine time": FINE, "fine moment": FINE | {"first", "last"}, "fine instant": FINE}
-FLOATS = frozenset({"not a number", "infinite", "minus infinite"})
-JSON = NO_TIME | {"float32": FLOATS, "float64": FLOATS, "fine moment": frozenset({"first", "last"})}
+from tests.adapters.rigs import (
+    FINE,
+    FLOATS,
+    JSON,
+    MICROSECONDS,
+    NO_TEXT,
+    NO_TIME,
+    InDatabaseFile,
+    InFile,
+    InMysql,
+    InPostgres,
+    OverHttp,
+    declared,
+)
 
 
 class TestCsv(InFile):

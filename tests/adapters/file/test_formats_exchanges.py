@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
 
-from adapters import file
 from pipelines.conformance import exchanges
 from pipelines.conformance.edges import edges
-from pipelines.conformance.exchanges import Rig
-from tests.adapters.file.post_room import scope_in
-from tests.adapters.test_exchanges import FINE, FLOATS, NO_TEXT, NO_TIME, InFile, declared
+from tests.adapters.rigs import FINE, FLOATS, NO_TEXT, NO_TIME, InFile, declared
 
 
 class WithPlainNames(InFile):
@@ -52,22 +48,25 @@ class TestFixedWidth(InFile):
         "fine moment": frozenset({"first"}),
     }
 
-    def rig(self, tmp_path: Path) -> Rig:
+    path = "out.txt"
+    too_large = "column 'text': "
+
+    @pytest.fixture(autouse=True)
+    def _layout(self, request: pytest.FixtureRequest) -> None:
+        """The columns of the records that the test sends: a layout names all of them and no others."""
+        name = request.node.name
+        kept = [name for name in edges() if name not in self.lacks]
+        self.names = ["text"] if "megabytes" in name else ["n", "text"] if "mistake" in name else kept
+
+    def fields(self) -> dict[str, Any]:
         right = {"width": 80, "align": "right"}
-        layout = {
-            "k": 10,
-            **{name: right if name == "wide decimal" else 80 for name in edges() if name not in self.lacks},
-        }
-        fields: dict[str, Any] = {"path": "out.txt", "format": "fixed", "layout": layout}
-        return Rig(
-            scope_in(tmp_path),
-            lambda **config: file.Post(**{**fields, "layout": layout, **config}),
-            lambda schema: file.Get(**fields, columns=declared(schema)),
-        )
+        layout = {"k": 10, **{name: right if name == "wide decimal" else 80 for name in self.names}}
+        return {"path": self.path, "format": "fixed", "layout": layout}
 
 
 class TestExcel(InFile):
     path = "out.xlsx"
+    too_large = "longer than the 32,767 characters of a cell"
     modes: ClassVar[dict[str, dict[str, Any]]] = {"replace": {"mode": "replace"}, "append": {}}
     lacks: ClassVar[dict[str, str]] = NO_TEXT | dict.fromkeys(
         ["instant", "instant in Berlin", "fine instant"], "Excel has no time zones"
