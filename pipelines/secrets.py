@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from pipelines.errors import Invalid
 from pipelines.model import Model
@@ -23,6 +24,25 @@ class Secret(Model):
         if found is None:
             raise Invalid(f"secret {self.secret!r} has no value; {where(self.secret)}")
         return found
+
+
+def address_of(field: str, url: str, instead: str, *, takes_user: bool = False) -> SplitResult:
+    """The parts of an address, which is shown in messages and so holds no password, and no user unless it takes one.
+
+    Raises:
+        ValueError: it holds one, or what is no port, as a password with a `/` in it seems to be.
+    """
+    place = urlsplit(url)
+    if place.password is not None or (place.username is not None and not takes_user):
+        held = "a password" if takes_user else "a user or password"
+        raise ValueError(f"`{field}` holds {held}; name it in {instead} instead")
+    try:
+        _port = place.port
+    except ValueError:
+        raise ValueError(
+            f"`{field}` has a port that is no number, or holds a password; name that in {instead}"
+        ) from None
+    return place
 
 
 def find(name: str, project: Path) -> str | None:

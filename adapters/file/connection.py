@@ -14,7 +14,7 @@ from adapters.file.stores.store import Store
 from pipelines import environment, flow
 from pipelines.environment import Found
 from pipelines.scope import Scope
-from pipelines.secrets import Secret
+from pipelines.secrets import Secret, address_of
 
 SCHEMES = {"s3": "s3", "sftp": "sftp", "gs": "gs", "az": "az"}
 """The system that an address is of."""
@@ -108,12 +108,12 @@ class Connection(environment.Connection):
 
     @model_validator(mode="after")
     def _names_a_store(self) -> Self:
-        place = urlsplit(self.url)
+        place = address_of("url", self.url, "`password`", takes_user=True)
+        if self.endpoint is not None:
+            address_of("endpoint", self.endpoint, "`access_key` and `secret_key`")
         kind = SCHEMES.get(place.scheme)
         if kind is None or not place.hostname:
             raise ValueError(f"`url` is no address of files: {place.scheme}:…; write {FORM}")
-        if place.password is not None:
-            raise ValueError("`url` holds a password; name a secret in `password` instead")
         if place.query or place.fragment:
             raise ValueError("`url` ends before a `?` or `#`")
         strange = sorted(self.model_fields_set - TAKES[kind] - ALSO)

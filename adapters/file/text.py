@@ -8,13 +8,13 @@ values have no text of their own: `unsupported` says so before anything is writt
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.values import outside
+from pipelines.values import outside, shown
 
 NULL = "null"
 UTC = ("UTC", "Etc/UTC", "Z", "+00:00")
@@ -142,6 +142,15 @@ def holding(array: pa.Array, tells: Callable[[pa.Array], pa.BooleanArray | None]
     elif pa.types.is_list(array.type) or pa.types.is_map(array.type):
         found.append(_spread(array, holding(_values(array), tells)))
     return _either([mask for mask in found if mask is not None])
+
+
+def without_json(batch: pa.RecordBatch, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """The rows with a value in one of the named columns that JSON has no form of, and what is to be said of it."""
+    for name in names:
+        column = batch.column(name)
+        mask = unfit(column, as_json=True)
+        for row in pc.indices_nonzero(mask).to_pylist() if mask is not None else ():
+            yield row, f"column {name!r}: {shown(column, row)} {without_text(column.type)}"
 
 
 def _unfit_list(array: pa.Array) -> pa.BooleanArray | None:

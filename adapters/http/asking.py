@@ -260,8 +260,10 @@ def tested(connection: Connection, scope: Scope) -> str:
     def read(answer: Answer) -> Answer:
         return answer
 
+    asking = client(connection, scope)
+
     async def asked() -> Answer:
-        return await client(connection, scope).ask(Request("GET", url, {"Accept": "*/*"}), read, frozenset({429, 503}))
+        return await asking.ask(Request("GET", url, {"Accept": "*/*"}), read, frozenset({429, 503}))
 
     try:
         answer = loop.run(asked())
@@ -269,9 +271,9 @@ def tested(connection: Connection, scope: Scope) -> str:
         raise Unavailable(f"{fault}; check the connection's `url`, and that the server runs") from fault
     milliseconds = (time.perf_counter() - started) * 1000
     if answer.status in (401, 403):
-        raise Invalid(f"{said_of('GET', answer)}; check the connection's `auth` and its secrets")
+        raise Invalid(asking.clean(f"{said_of('GET', answer)}; check the connection's `auth` and its secrets"))
     if answer.status >= 500:
-        raise Unavailable(said_of("GET", answer))
+        raise Unavailable(asking.clean(said_of("GET", answer)))
     note = ""
     if answer.status >= 400:
         note = "; the server is there, and has nothing at this path: set `test_path` to one that it answers"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from pipelines import environment, flow
 from pipelines.model import Model
 from pipelines.scope import Scope
-from pipelines.secrets import Secret
+from pipelines.secrets import Secret, address_of
 
 
 class Basic(Model):
@@ -62,6 +61,11 @@ class OAuth2(Model):
     """Whether the client's name and secret are sent as user and password, or in the body."""
     early_seconds: float = Field(default=30.0, ge=0)
     """So long before it expires a token is renewed."""
+
+    @model_validator(mode="after")
+    def _names_no_user(self) -> Self:
+        address_of("token_url", self.token_url, "`client_id` and `client_secret`")
+        return self
 
 
 class Hmac(Model):
@@ -148,6 +152,11 @@ class Proxy(Model):
     password: Secret | None = None
     """The proxy's password, by the name of a secret."""
 
+    @model_validator(mode="after")
+    def _names_no_user(self) -> Self:
+        address_of("url", self.url, "`user` and `password`")
+        return self
+
 
 class Connection(environment.Connection):
     """An HTTP API: where it is, who asks, how fast and how often."""
@@ -183,11 +192,9 @@ class Connection(environment.Connection):
 
     @model_validator(mode="after")
     def _names_a_server(self) -> Self:
-        place = urlsplit(self.url)
+        place = address_of("url", self.url, "`auth: {basic: {user, password}}`")
         if place.scheme not in ("http", "https") or not place.hostname:
             raise ValueError(f"`url` is no address of a server: {self.url!r:.80}; write one such as https://host/api")
-        if place.password is not None or place.username is not None:
-            raise ValueError("`url` holds a user or password; name them in `auth: {basic: {user, password}}` instead")
         if place.query or place.fragment:
             raise ValueError("`url` ends before a `?` or `#`; write parameters in `query`")
         return self

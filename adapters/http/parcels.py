@@ -12,12 +12,11 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapters.file.text import lines, unfit, without_text
+from adapters.file.text import lines, without_json
 from adapters.http.client import Request
 from adapters.http.templates import Missing, address, filled, filled_path, places, written
 from pipelines.tables.post import record_keys
 from pipelines.tables.relation import as_list
-from pipelines.values import shown
 
 if TYPE_CHECKING:
     from adapters.http.post import Post
@@ -87,12 +86,8 @@ class Packer:
 
     def _set_aside(self, batch: pa.RecordBatch, packed: Packed) -> None:
         """Records with a value that JSON has no form of, or without a key."""
-        for name in self._sent:
-            mask = unfit(batch.column(name), as_json=True)
-            column = batch.column(name)
-            for row in pc.indices_nonzero(mask).to_pylist() if mask is not None else ():
-                words = f"column {name!r}: {shown(column, row)} {without_text(column.type)}"
-                packed.unfit.setdefault(row, ("no_text", words))
+        for row, words in without_json(batch, self._sent):
+            packed.unfit.setdefault(row, ("no_text", words))
         for name in as_list(self._post.key):
             for row in pc.indices_nonzero(batch.column(name).is_null()).to_pylist():
                 packed.unfit.setdefault(row, ("key", f"key column {name!r} is null"))

@@ -79,7 +79,7 @@ class Connection(environment.Connection):
             raise ValueError("`servers` names no broker; write one such as kafka-1.example.org:9092")
         for text in named:
             if "@" in text or "://" in text:
-                raise ValueError(f"{text!r:.80} is no broker; write host:port, and who asks in `security`")
+                raise ValueError("`servers` holds a user or a scheme; write host:port, and who asks in `security`")
         return self
 
     @property

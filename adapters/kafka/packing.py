@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapters.file.text import lines, plain, text, unfit
+from adapters.file.text import lines, plain, text, without_json
 from adapters.http.templates import Missing, filled, places, written
 from adapters.kafka.parts import Faults
 from pipelines.scope import Scope
@@ -99,11 +99,8 @@ class Packer:
             return [None] * batch.num_rows
         if self._post.format != "json":
             return _bytes(plain(batch.column(self._sent[0])))
-        for name in self._sent:
-            mask = unfit(batch.column(name), as_json=True)
-            for row in pc.indices_nonzero(mask).to_pylist() if mask is not None else ():
-                what = f"column {name!r} holds a value that JSON has no form of, such as nan or a year beyond 9999"
-                bad.setdefault(row, ("no_text", f"{what}; make it null or a text with a map"))
+        for row, words in without_json(batch, self._sent):
+            bad.setdefault(row, ("no_text", words))
         if not self._sent:
             return [b"{}"] * batch.num_rows
         return _bytes(lines(self._sent, [batch.column(name) for name in self._sent]))

@@ -17,7 +17,7 @@ from pipelines import environment
 from pipelines.errors import Invalid, Unavailable
 from pipelines.node import Chunk, Example, Json, SplitPlan, Want
 from pipelines.scope import Scope
-from pipelines.secrets import Secret
+from pipelines.secrets import Secret, address_of
 from pipelines.tables.discovering import discovered
 from pipelines.tables.get import TableGet
 from pipelines.tables.post import TablePost, Work
@@ -58,9 +58,7 @@ class Connection(environment.Connection):
         if self.url is None and (self.host is None or self.database is None or self.user is None):
             raise ValueError("a connection needs `url`, or `host`, `database` and `user`")
         if self.url is not None:
-            found = urlsplit(self.url)
-            if found.password:
-                raise ValueError("`url` holds a password; name a secret in `password` instead")
+            found = address_of("url", self.url, "`password`", takes_user=True)
             if found.scheme not in ("mysql", "mariadb") or not (found.hostname and found.username) or found.query:
                 raise ValueError("`url` is of the form mysql://user@host:3306/database")
             if not found.path.strip("/"):

@@ -78,7 +78,7 @@ def address_of(words: str) -> str:
 
 def has_password(url: str) -> bool:
     """Whether an address holds a password."""
-    return bool(re.match(r"\w+://[^/@]*:[^/@]+@", url) or re.search(r"(^|[?&\s])password\s*=", url))
+    return bool(re.match(r"\w+://[^@]*:[^@]+@", url) or re.search(r"(^|[?&\s])password\s*=", url))
 
 
 @contextmanager

@@ -47,6 +47,7 @@ KINDS = {
     "date_from_datetime_parsing": "a date such as 2026-01-31",
     "url_parsing": "an address such as https://example.com",
 }
+MAPPINGS = {kind for kind, words in KINDS.items() if words == "a mapping"}
 """What Pydantic's type errors say was wanted."""
 
 
@@ -170,7 +171,8 @@ def _sentence(at: At, value: Any, errors: Sequence[ErrorDetails]) -> tuple[str, 
     name = f'"{_dotted(at)}"' if at else "this"
     if any(error.get("ctx", {}).get("class_name") == "Secret" for error in errors):
         return f"{name} is a secret, which is only ever named", "write {secret: NAME}"
-    shown = _shown(value)
+    is_in_the_open = isinstance(value, str) and any(error["type"] in MAPPINGS for error in errors)
+    shown = "text" if is_in_the_open else _shown(value)  # it may be a secret, written where its name belongs
     wanted = [word for error in errors if (word := _wanted(error))]
     for error in errors:
         choices = error.get("ctx", {}).get("expected") if error["type"] in ("literal_error", "enum") else None

@@ -88,7 +88,7 @@ class TestReading:
 
         assert found == [{"id": 1}, {"id": 5}]
         assert [(one.ordinal, one.code) for one in bad] == [(1, "json"), (2, "type"), (3, "encoding")]
-        assert bad[1].message.startswith(f"{topic} partition 0 offset 2: id: ")
+        assert bad[1].message.startswith(f"{topic} partition 0 offset 2: column 'id': ")
         assert bad[0].text == "{oops"
 
     def test_numbers_keep_their_digits(self, room: Room) -> None:

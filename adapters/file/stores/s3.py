@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -221,6 +222,7 @@ def client(settings: Settings, process: int) -> Any:
 
     if settings.ca is not None and not Path(settings.ca).is_file():
         raise Invalid(f"s3://{settings.bucket}: `tls_root` names {settings.ca}, which is no file")
+    logging.getLogger("botocore").setLevel(logging.INFO)  # what it says for debugging holds the session's token
     config = Config(
         signature_version=UNSIGNED if settings.is_anonymous else "s3v4",
         connect_timeout=settings.connect_seconds,
