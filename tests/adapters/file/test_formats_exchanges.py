@@ -100,6 +100,7 @@ class TestExcel(InFile):
 
 class TestXml(WithPlainNames):
     path = "out.xml"
+    too_large = "takes more than 32 MiB"
     lacks: ClassVar[dict[str, str]] = plainly(NO_TEXT)
     rejects: ClassVar[dict[str, frozenset[str]]] = plainly(NO_TIME) | {
         "text": frozenset({"NUL", "just NUL", "separators of lines", "control signs", "no character"}),
