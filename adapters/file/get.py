@@ -108,7 +108,8 @@ class Get(node.Get):
     escape: Mark = ""
     """CSV: what makes the next character a plain one, such as a backslash. A doubled quote is one quote in any case."""
     layout: Layout | None = Field(default=None, examples=[{"order_id": {"width": 8, "pad": "0"}, "name": 20}])
-    """Fixed width: the columns, each with its width in characters, or with where it stands and how."""
+    """Fixed width: the columns, each with its width in characters, or with `width`, `at` (the place of its first character,
+    from 1; else behind the column before), `align` (`left`, `right`; else text left) and `pad` (what fills its width)."""
     records: str | None = Field(default=None, examples=["orders/order", "*/o:order", "//order"])
     """XML: the path to the records, from the root; `*` is any name, `//order` is at any depth. Without it the elements within the
     root. An element is an object of its attributes and elements, its own text then `text`; one that is repeated is a list."""

@@ -70,8 +70,9 @@ class Post(PostKind):
     null: str = ""
     """CSV, fixed width: what stands for null; in CSV never in quotes."""
     layout: Layout | None = Field(default=None, examples=[{"order_id": {"width": 8, "pad": "0"}, "name": 20}])
-    """Fixed width: the columns, each with its width in characters, or with where it stands and how. A value that is longer, or
-    that would not read back the same, is rejected."""
+    """Fixed width: the columns, each with its width in characters, or with `width`, `at` (the place of its first character,
+    from 1; else behind the column before), `align` (`left`, `right`; else text left) and `pad` (what fills its width). A
+    value that is longer, or that would not read back the same, is rejected."""
     encoding: Encoding = "utf-8"
     """Fixed width: how characters are written: `utf-8`, `latin-1`, `cp1252` and the like."""
     records: str = Field(default="records/record", min_length=1, examples=["orders/order"])

@@ -147,12 +147,7 @@ def misfits(node: Post, schema: pa.Schema, scope: Scope) -> Iterator[Found]:
     stored = target.stored(schema)
     if node.mode != "delete":
         yield from _column_misfits(node, stored, form)
-    if (
-        form.is_built_whole
-        and node.mode == "append"
-        and not (target.columns or target.is_folder)
-        and target.root.exists()
-    ):
+    if form.is_built_whole and node.mode == "append" and _is_there(target):
         yield ("mode",), IS_THERE.partition("; ")[0], IS_THERE.partition("; ")[2]
     if node.mode != "replace":
         yield from _clashes(node, stored, target, form)
@@ -216,6 +211,13 @@ def _columns_on_path(target: Target, form: Form) -> Mapping[str, pa.DataType | N
         every = target.root.rglob(f"*{form.suffix}") if target.root.is_dir() else ()
         found = min((path for path in every if not path.name.startswith((".", "_"))), default=None)
     return None if found is None or not found.is_file() else form.columns(found)
+
+
+def _is_there(target: Target) -> bool:
+    """Whether the one file that a path means is there already."""
+    if target.columns or target.is_folder:
+        return False
+    return target.root.exists() if target.store is None else target.store.look(target.inside) is not None
 
 
 def _fits(coming: pa.DataType, there: pa.DataType | None) -> bool:
