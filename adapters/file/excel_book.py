@@ -261,7 +261,7 @@ def _events(
             yield
     except KeyError as fault:
         raise Invalid(f"{name}: has no part {part}; it is damaged") from fault
-    except (expat.ExpatError, zlib.error, EOFError, ValueError) as fault:
+    except (expat.ExpatError, zlib.error, EOFError, ValueError, LookupError) as fault:
         raise Invalid(f"{name}: {part} is damaged: {fault}; fetch it again") from fault
 
 
