@@ -18,7 +18,7 @@ OF_DIGEST = (*OF_RUN, "table")
 OF_RECORD = (*OF_RUN, "record")
 REST = -1
 """Stands for the records that no message of their own is left for."""
-CELL_CHARACTERS = 60
+CELL_CHARACTERS = 200
 SUBJECT_CHARACTERS = 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
 

@@ -1,6 +1,7 @@
-"""`python servers.py COMMAND…` serves the shop's API and the ERP's while a command runs.
+"""`python servers.py COMMAND…` serves the shop's API, the ERP's API and a mail server while a command runs.
 
 The ports are those that `environments/local.yaml` names. The ERP gives numbers of its own, refuses orders that are too large, and once says that it is busy.
+What the mail server gets lies in `.data/mail/` as text.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from email.message import Message as Mail
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
 
 FOLDER = Path(".data", "systems")
+MAILS = Path(".data", "mail")
 CREDIT = 120.0
 """What a customer may owe the ERP for one order."""
 BUSY_AT = 120
@@ -120,22 +125,36 @@ class ErpApi(Api):
         self.answer(201, {"number": f"SO-{10_000 + number}"})
 
 
+class Mails(Message):
+    """Keeps what comes as files."""
+
+    def handle_message(self, message: Mail) -> None:
+        MAILS.mkdir(parents=True, exist_ok=True)
+        texts = [part.get_payload(decode=True) for part in message.walk() if part.get_content_type() == "text/plain"]
+        text = b"".join(text for text in texts if isinstance(text, bytes)).decode()
+        number = len(list(MAILS.iterdir())) + 1
+        head = f"To: {message['To']}\nSubject: {message['Subject']}\n\n"
+        (MAILS / f"{number:03}.txt").write_text(head + text, encoding="utf-8")
+
+
 def serve(command: list[str]) -> int:
     """Serves all systems until a command has ended; its exit code."""
     text = Path("environments", "local.yaml").read_text(encoding="utf-8")
-    ports = {
-        name: urlsplit(each["url"]).port or 0
-        for name, each in yaml.safe_load(text)["connections"].items()
-        if "url" in each
-    }
+    connections = yaml.safe_load(text)["connections"]
+    ports = {name: urlsplit(connections[name]["url"]).port or 0 for name in APIS}
+    mails = Controller(Mails(), hostname="127.0.0.1", port=connections["mail"]["port"])
     try:
         servers = [ThreadingHTTPServer(("127.0.0.1", ports[name]), api) for name, api in APIS.items()]
+        mails.start()
     except OSError as fault:
         print(f"a port of environments/local.yaml is taken; name another there: {fault}", file=sys.stderr)
         return 3
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    return subprocess.run(command, check=False).returncode
+    try:
+        return subprocess.run(command, check=False).returncode
+    finally:
+        mails.stop()
 
 
 APIS = {"shop": ShopApi, "erp": ErpApi}

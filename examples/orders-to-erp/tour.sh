@@ -8,6 +8,9 @@ say "What is new in the shop goes to the ERP by their APIs; the ERP's own number
 show run orders-to-erp
 
 
+say "The mail that the person in charge has got:"
+cat .data/mail/*.txt
+
 say "Again: there is nothing new."
 show run orders-to-erp
 

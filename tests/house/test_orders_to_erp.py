@@ -35,7 +35,7 @@ def example(tmp_path: Path) -> Path:
     shutil.copy(EXAMPLES / "words.sh", tmp_path)
     environment = folder / "environments" / "local.yaml"
     text = environment.read_text()
-    for port in ("28611", "28612"):
+    for port in ("28611", "28612", "28613"):
         assert port in text
         text = text.replace(port, str(free_port()))
     environment.write_text(text)
@@ -54,7 +54,7 @@ def example(tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[None]:
-    """The shop's API, and the ERP's, for as long as something here runs."""
+    """The shop's API, the ERP's and the mail server, for as long as something here runs."""
     ready = folder / "ready"
     command = [sys.executable, "servers.py", sys.executable, "-c", f"open({str(ready)!r}, 'w').close(); input()"]
     with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, env={**os.environ, **TOKENS}) as running:
@@ -115,6 +115,9 @@ def test_only_what_is_new_or_changed_goes_and_what_is_refused_is_told(example: P
 
     assert (first["status"], first["delivery"]["label"]) == ("done_with_rejects", "effectively once")
     assert (first["nodes"]["named"]["rejected"], first["nodes"]["erp"]["rejected"]) == (1, len(NUMBERS) // 10 - 1)
+    (mail,) = (example / ".data" / "mail").iterdir()
+    assert f"Subject: {len(NUMBERS) // 10 - 1} orders were refused by the ERP" in mail.read_text()
+    assert "may owe 120.00 for one order, this is" in mail.read_text()
     assert again["nodes"]["orders"]["in"] == 0
     assert later["nodes"]["orders"]["in"] == 5
     assert later["nodes"]["erp"]["delivered"] == 5
