@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
 from pipelines.align import align
 from pipelines.node import Chunk, Get, Malformed
-from pipelines.quality.declared import Declared, conversions
+from pipelines.quality.declared import Conversion, Declared, conversions
 from pipelines.scope import Scope
 from pipelines.sql.carried import plain_schema, plain_type
 from pipelines.sql.literals import name_of
@@ -44,7 +45,8 @@ def changed(get: Get, seen: pa.Schema, now: pa.Schema, scope: Scope) -> Change |
         if not told:
             return None
         if get.schema_change == "reject":
-            return Change(tuple(told), seen, {name: was[name] if name in retyped else names[name] for name in names})
+            held = {name for name in retyped if not _are_nested(seen.field(name).type, now.field(name).type)}
+            return Change(tuple(told), seen, {name: was[name] if name in held else names[name] for name in names})
         wide = {name: _widest(seen.field(name).type, now.field(name).type, get.infers_types) for name in retyped}
         given = pa.schema([field.with_type(wide.get(field.name) or field.type) for field in now])
         return Change(tuple(told), given, type_names(given, sandbox))
@@ -86,6 +88,10 @@ def _wider_integer(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}.get(bits)
 
 
+def _are_nested(one: pa.DataType, other: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(one) and pa.types.is_nested(other))
+
+
 def _digits(kind: pa.DataType) -> tuple[int, int] | None:
     """How many digits a type has before and behind the point; None: it is no exact number."""
     if pa.types.is_decimal(kind):
@@ -112,7 +118,9 @@ class Conformer:
                 for field in given
                 if field.name in source.names and plain_type(field.type) != self._source.field(field.name).type
             }
-            found = {each.name: each for each in conversions(types, self._source, sandbox)}
+            plain = {name: wish for name, wish in types.items() if not self._is_nested(name)}
+            found = {each.name: each for each in conversions(plain, self._source, sandbox)}
+            found |= {name: self._nested(name, names[name], sandbox) for name in types if self._is_nested(name)}
         self._values = [
             f"{found[name].value if name in found else name_of(name)} AS {name_of(name)}"
             for name in given.names
@@ -126,6 +134,21 @@ class Conformer:
             new = [name for name in source.names if name not in given.names]
             self._wrong |= {f"column {name!r} is gone": "true" for name in gone}
             self._wrong |= {f"column {name!r} is new": f"{name_of(name)} IS NOT NULL" for name in new}
+
+    def _is_nested(self, name: str) -> bool:
+        return _are_nested(self._source.field(name).type, plain_type(self._given.field(name).type))
+
+    def _nested(self, name: str, wanted: str, sandbox: Sandbox) -> Conversion:
+        """A nested value as one of other fields: it must be the same on the way back."""
+        column, kind = name_of(name), self._given.field(name).type
+        value = f"TRY_CAST({column} AS {wanted})"
+        back = type_names(pa.schema([self._source.field(name)]), sandbox)[name]
+        wrong = f"({column} IS NOT NULL AND ({value} IS NULL OR TRY_CAST({value} AS {back}) IS DISTINCT FROM {column}))"
+        try:
+            sandbox.prepare(f"{value} AS v, {wrong} AS w", self._source)
+        except duckdb.Error:  # they have no field in common
+            value, wrong = f"NULL::{wanted}", f"{column} IS NOT NULL"
+        return Conversion(name, value, wrong, wanted, kind)
 
     def __call__(self, chunk: Chunk) -> Chunk:
         batch = align(chunk.batch, self._source)

@@ -170,6 +170,13 @@ class DuckdbSession:
             self._create()
         found = self.reader.table(work.table)
         assert found is not None
+        if missing := work.missing(column.name for column in found.columns):
+            staged = {column.name: column.declared for column in self.reader.selected(STAGED)}
+            for field in missing:
+                declared = work.declared.get(field.name) or staged[field.name]
+                self._run(f"ALTER TABLE {target_sql(work.table)} ADD COLUMN {name_of(field.name)} {declared}")
+            found = self.reader.table(work.table)
+            assert found is not None
         there = {column.name.casefold() for column in found.columns}
         for name in work.written:
             if name.casefold() not in there:

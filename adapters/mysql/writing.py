@@ -122,6 +122,10 @@ class MySession:
         elif engine not in ENGINES:
             raise Invalid(f"{self.server.address}: {without_transactions(work.table, engine)}")
         found = self.reader.table(work.table)
+        if found is not None and (missing := work.missing(column.name for column in found.columns)):
+            lines = [made(field.name, field.type, 0, work.declared.get(field.name)) for field in missing]
+            self._run(f"ALTER TABLE {target_sql(work.table)} {', '.join(f'ADD COLUMN {line}' for line in lines)}")
+            found = self.reader.table(work.table)
         if found is None:
             raise Invalid(f"{self.server.address}: {work.table!r} is no table that can be written")
         columns: list[MyColumn] = []

@@ -135,6 +135,9 @@ class PostgresSession:
         if not self.reader.kind(work.table):
             self._create()
         found = self.reader.table(work.table)
+        if found is not None and (missing := work.missing(column.name for column in found.columns)):
+            self._add(missing)
+            found = self.reader.table(work.table)
         if found is None:
             raise Invalid(f"{self.server.address}: {work.table!r} is no table that can be written")
         columns: list[PgColumn] = []
@@ -151,6 +154,13 @@ class PostgresSession:
                 )
             columns.append(chosen)
         return Target.of(self.reader, work.table, columns)
+
+    def _add(self, fields: Sequence[pa.Field]) -> None:
+        lines = [
+            f"ADD COLUMN IF NOT EXISTS {name_of(field.name)} {self.work.declared.get(field.name) or declared_type(field.type)}"
+            for field in fields
+        ]
+        self._run(f"ALTER TABLE {target_sql(self.work.table)} {', '.join(lines)}")
 
     def _create(self) -> None:
         work = self.work

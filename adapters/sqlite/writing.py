@@ -61,12 +61,23 @@ class SqliteSession:
             with translated(self.path):
                 self.connection.execute(f"DELETE FROM {name_of(work.table)}")
         columns = {column.name.casefold(): column for column in self._reader.table_columns(work.table)}
+        if missing := work.missing(columns):
+            self._add(missing)
+            columns = {column.name.casefold(): column for column in self._reader.table_columns(work.table)}
         for name in work.written:
             if name.casefold() not in columns:
                 raise Invalid(f"{self.path}: table {work.table!r} has no column {name!r}")
         loader = _Loader(self.path, self._reader, work, [columns[name.casefold()] for name in work.written])
         for batch in in_order(parts):
             yield batch, loader(without_ids(batch))
+
+    def _add(self, fields: Sequence[pa.Field]) -> None:
+        for field in fields:
+            declared = self.work.declared.get(field.name) or declared_type(field.type)
+            with translated(self.path):
+                self.connection.execute(
+                    f"ALTER TABLE {name_of(self.work.table)} ADD COLUMN {name_of(field.name)} {declared}"
+                )
 
     def _create(self) -> None:
         work = self.work

@@ -7,7 +7,7 @@ records are loaded.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -39,11 +39,18 @@ class Work:
     create: bool
     declared: dict[str, str]
     """Types in the database's own words, for a table to be made."""
+    add_columns: bool = False
 
     @property
     def written(self) -> list[str]:
         """The columns that reach the table: for a delete the key's."""
         return list(self.key) if self.mode == "delete" else self.schema.names
+
+    def missing(self, there: Iterable[str]) -> list[pa.Field]:
+        """The columns that are to be added to a table that has those."""
+        known = {name.casefold() for name in there}
+        fields = self.schema if self.add_columns and self.mode != "delete" else ()
+        return [field for field in fields if field.name.casefold() not in known]
 
 
 class TablePost(Post):
@@ -66,6 +73,9 @@ class TablePost(Post):
     them is rejected there."""
     create: bool = True
     """Whether a table that is missing is made, with a column for each column delivered and, to upsert, a unique key."""
+    add_columns: bool = False
+    """Whether columns that are delivered and that the table does not have are added to it (`ALTER TABLE`), null in records
+    that are there; types as for a table that is made."""
     columns: Names | dict[str, str] | None = None
     """Which columns to deliver: names, or names to types in the database's own words for a table to be made. Without
     it, all."""
@@ -107,7 +117,8 @@ class TablePost(Post):
         """What this post does with records of a schema."""
         delivered = self._delivered(schema_without_ids(schema))
         declared = self.columns if isinstance(self.columns, dict) else {}
-        return Work(self.table, self.mode, tuple(as_list(self.key)), delivered, self.create, declared)
+        key = tuple(as_list(self.key))
+        return Work(self.table, self.mode, key, delivered, self.create, declared, self.add_columns)
 
     def _delivered(self, schema: pa.Schema) -> pa.Schema:
         if self.columns is None:
@@ -148,10 +159,15 @@ class TablePost(Post):
         there = {column.name.casefold(): column for column in table.columns} if table else {}
         for field in (field for field in work.schema if field.name in work.written):
             column = there.get(field.name.casefold())
-            if table is not None and (column is None or not column.is_written):
+            is_added = column is None and self.add_columns and self.mode != "delete"
+            if table is not None and not is_added and (column is None or not column.is_written):
                 what = "no column" if column is None else "a generated column, which cannot be written:"
                 fix = suggestion(field.name, [column.name for column in table.columns])
-                report(("table",), f"table {self.table!r} has {what} {field.name!r}", f"{fix}; or leave it out")
+                report(
+                    ("table",),
+                    f"table {self.table!r} has {what} {field.name!r}",
+                    f"{fix}; or leave it out, or set `add_columns`",
+                )
             elif why := self.unfit(field.type, column):
                 report(("table",), f"column {field.name!r}: {why}", "cast it with a map")
         if table is not None and self.mode != "delete":

@@ -50,7 +50,10 @@ class TableChecks(TableRoom):
         problems = room.problems(room.post(table="orders", mode="upsert"), schema)
 
         assert "mode: mode 'upsert' needs `key`; name the columns that identify a record" in problems
-        assert "table: table 'orders' has no column 'whom'; did you mean 'who'?; or leave it out" in problems
+        assert (
+            "table: table 'orders' has no column 'whom'; did you mean 'who'?; or leave it out, or set `add_columns`"
+            in problems
+        )
         assert f"table: column 'n': string does not fit {self.words['BIGINT']}; cast it with a map" in problems
         assert "table: column 'who' of table 'orders' is not null; deliver it too" in problems
 

@@ -260,3 +260,39 @@ def test_a_text_of_digits_keeps_its_zeros_where_the_column_was_text(tmp_path: Pa
 
         assert report["status"] == "done"
         assert [row["name"] for row in read(tmp_path)] == ["007"]
+
+
+ADDRESSES: Rows = (
+    {"id": 1, "at": {"city": "Ulm", "zip": "89073"}},
+    {"id": 2, "at": {"city": "Hof", "zip": None}},
+    {"id": 3},
+)
+
+
+def test_evolve_takes_new_nested_fields_through(tmp_path: Path) -> None:
+    source = Lines(tmp_path)
+    source.put([{"id": 1, "at": {"city": "Ulm"}}])
+    one = made(tmp_path, source, "evolve")
+    run_here(one, "mirror")
+    source.put(ADDRESSES)
+
+    report = run_here(one, "mirror")
+
+    assert report["status"] == "done"
+    assert "column 'at' is STRUCT" in report["notes"][0]
+    assert read(tmp_path)[0]["at"] == {"city": "Ulm", "zip": "89073"}
+
+
+def test_reject_sets_aside_records_with_a_new_nested_field_alone(tmp_path: Path) -> None:
+    source = Lines(tmp_path)
+    source.put([{"id": 1, "at": {"city": "Ulm"}}])
+    one = made(tmp_path, source, "reject")
+    run_here(one, "mirror")
+    source.put(ADDRESSES)
+
+    report = run_here(one, "mirror")
+
+    assert report["balanced"]
+    assert [(row["id"], row.get("at")) for row in read(tmp_path)] == [(2, {"city": "Hof"}), (3, None)]
+    (wrong,) = read(tmp_path, "wrong")
+    assert json.loads(wrong["line"])["at"] == {"city": "Ulm", "zip": "89073"}
