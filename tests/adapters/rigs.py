@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,24 +14,21 @@ import pyarrow as pa
 import pytest
 import trustme
 
-from adapters import file, http, sqlite
-from adapters.mysql import snapshots as mysql_snapshots
-from adapters.postgres import snapshots
+from adapters import file, http
 from pipelines.conformance import SystemConformance
 from pipelines.conformance.baddays import Cut, Line, Mistake
 from pipelines.conformance.exchanges import Rig
 from pipelines.environment import Environment
-from pipelines.errors import Unavailable
+from pipelines.errors import FlowError, Unavailable
 from pipelines.node import Get, Post
 from pipelines.scope import Scope
+from tests.adapters import kafka_room
+from tests.adapters.file import store_room
 from tests.adapters.file.post_room import scope_in
-from tests.adapters.mysql_room import Databases
-from tests.adapters.postgres_room import Schemas
-from tests.adapters.table_room import Room
+from tests.parts import kafka as kafka_parts
 from tests.parts import mariadb as mariadb_parts
 from tests.parts import postgres as postgres_parts
-from tests.parts.mariadb import database_of
-from tests.parts.postgres import schema_of
+from tests.parts import s3 as s3_parts
 from tests.parts.proxy import Proxy
 from tests.parts.shop_api import answer, serving
 
@@ -67,12 +63,6 @@ def declared(schema: pa.Schema) -> dict[str, str]:
 
     with duckdb.connect() as connection:
         return {field.name: type_of(field.type) for field in schema}
-
-
-NO_TABLE = Mistake(
-    r"no table 'none'|relation \"none\" does not exist|none' doesn't exist",
-    {}, {"table": "none"}, {"table": "none", "create": False}, test_tells=False,
-)  # fmt: skip
 
 
 class Watched(SystemConformance):
@@ -117,6 +107,71 @@ class InFile(Watched):
         return {
             "table": Mistake("none" + Path(self.path).suffix, get={"path": f"none{Path(self.path).suffix}"}, post=None),
             "rights": Mistake("cannot be written", get=None, post={"path": below}, check_tells=False),
+        }
+
+
+class InStore(Watched):
+    """A file in a folder of a server."""
+
+    modes: ClassVar[dict[str, dict[str, Any]]] = {"append": {}, "upsert": {"mode": "upsert", "key": "k"}}
+    rooms: dict[Path, store_room.Room]
+
+    def room(self, folder: Path) -> store_room.Room:
+        raise NotImplementedError
+
+    def rig(self, tmp_path: Path, **connection: Any) -> Rig:
+        if tmp_path not in self.rooms:
+            self.rooms[tmp_path] = self.room(tmp_path)
+        scope = self.rooms[tmp_path].scope(tmp_path, **connection)
+
+        def get(schema: pa.Schema, **config: Any) -> Get:
+            return file.Get(**{"connection": "lake", "path": "out.parquet", **config})
+
+        def post(**config: Any) -> Post:
+            return file.Post(**{"connection": "lake", "path": "out.parquet", **config})
+
+        return Rig(scope, post, get)
+
+
+class OnS3(InStore):
+    """A file in a bucket."""
+
+    spared: ClassVar[dict[str, str]] = {
+        "password": "this server looks at no signature",
+        "certificate": "this server shows none; see test_stores",
+        "rights": "this server lets everybody do everything",
+    }
+    reading: ClassVar[dict[str, Cut]] = {
+        "connect": Cut(count=1),
+        "first page": Cut(rb"GET /.*out.parquet", heard=True),
+        "middle": Cut(count=10_000, direction="down"),
+    }
+    writing: ClassVar[dict[str, Cut]] = {
+        "connect": Cut(count=1),
+        "middle": Cut(count=10_000),
+        "commit": Cut(rb"P(U|OS)T /.*out.parquet"),
+        "after commit": Cut(rb"P(U|OS)T /.*out.parquet", heard=True),
+    }
+
+    @pytest.fixture(autouse=True)
+    def _store(self, s3: s3_parts.Server) -> None:
+        self.server, self.rooms = s3, {}
+
+    def room(self, folder: Path) -> store_room.Room:
+        return store_room.on_s3(self.server, folder)
+
+    def line(self) -> AbstractContextManager[Line]:
+        return Proxy(self.server.port)
+
+    def through(self, line: Line) -> Mapping[str, Any]:
+        return {"endpoint": f"http://127.0.0.1:{line.port}"}
+
+    def mistakes(self, tmp_path: Path) -> Mapping[str, Mistake]:
+        return {
+            "host": Mistake("no host has this name", {"endpoint": f"http://{NOWHERE}"}),
+            "port": Mistake("cannot be made", {"endpoint": "http://127.0.0.1:1"}, error=Unavailable),
+            "database": Mistake("elsewhere", {"url": "s3://elsewhere-7f3a/lake"}, check_tells=False),
+            "table": Mistake("none.parquet", {}, {"path": "none.parquet"}, None, test_tells=False),
         }
 
 
@@ -199,161 +254,38 @@ class OverHttp(Watched):
         }
 
 
-class InTable(Watched):
-    """A table of a database."""
+class InKafka(Watched):
+    """A topic of a broker. The broker tells clients its own address, so no line leads to it by another: what is cut is tested
+    with the broker's own listeners."""
 
-    modes: ClassVar[dict[str, dict[str, Any]]] = {
-        "append": {},
-        "upsert": {"mode": "upsert", "key": "k"},
-        "replace": {"mode": "replace"},
+    modes: ClassVar[dict[str, dict[str, Any]]] = {"append": {}, "upsert": {"mode": "upsert", "key": "k"}}
+    spared: ClassVar[dict[str, str]] = {
+        "password": "this broker takes everybody; see test_kafka_bad_days",
+        "certificate": "this broker shows none; see test_kafka_bad_days",
+        "database": "a cluster has topics only",
+        "rights": "this broker lets everybody do everything; see test_kafka_bad_days",
     }
 
-    def room(self, folder: Path) -> Room:
-        raise NotImplementedError
-
-    def execute(self, room: Room, sql: str) -> None:
-        """Does something to the room's database."""
-        room.sql(sql)
-
-    def refusing(self, tmp_path: Path) -> Rig | None:
-        made = "CREATE TABLE edges (k VARCHAR(20), n BIGINT CHECK (n >= 0), text VARCHAR(2000))"
-        self.execute(self.room(tmp_path), made)
-        return self.rig(tmp_path)
+    @pytest.fixture(autouse=True)
+    def _broker(self, kafka: kafka_parts.Broker) -> None:
+        self.broker = kafka
+        self.topics: dict[Path, str] = {}
 
     def rig(self, tmp_path: Path, **connection: Any) -> Rig:
-        room = self.room(tmp_path)
-        scope = room.scope
-        if connection:
-            own = scope.environment.connections["shop"].model_dump(exclude_none=True)
-            given = {name: value for name, value in {**own, **connection}.items() if value is not None}
-            environment = Environment(connections={"shop": room.adapter.Connection(**given)})
-            scope = Scope(room.folder, environment, staging=room.folder / "staging")
-
-        def post(**config: Any) -> Post:
-            made: Post = room.post(**{"table": "edges", **config})
-            return made
+        if tmp_path not in self.topics:
+            self.topics[tmp_path] = kafka_room.made(self.broker, max_message_bytes="16000000")
+        topic = self.topics[tmp_path]
+        room = kafka_room.Room(self.broker, tmp_path, **connection)
 
         def get(schema: pa.Schema, **config: Any) -> Get:
-            made: Get = room.get(**{"table": "edges", "key": "k", **config})
-            return made
+            return room.get(**{"topic": topic, "columns": declared(schema), **config})
 
-        return Rig(scope, post, get)
-
-
-class InDatabaseFile(InTable):
-    """A table of a database in a file."""
-
-    adapter: ClassVar[Any] = None
-    spared: ClassVar[dict[str, str]] = {
-        "host": "a file is on this machine",
-        "port": "a file is on this machine",
-        "password": "a file asks for none",
-        "certificate": "a file shows none",
-    }
-
-    def room(self, folder: Path) -> Room:
-        return Room(self.adapter, folder, None, None)  # type: ignore[arg-type] -- nothing is asked beside the adapter
-
-    def execute(self, room: Room, sql: str) -> None:
-        driver: Any = sqlite3 if self.adapter is sqlite else duckdb
-        with closing(driver.connect(room.path)) as connection:
-            connection.execute(sql)
+        return Rig(room.scope, lambda **config: room.post(**{"topic": topic, **config}), get)
 
     def mistakes(self, tmp_path: Path) -> Mapping[str, Mistake]:
-        (tmp_path / "no.db").write_bytes(b"order_id;total\n" * 4096)
+        quickly = {"timeout_seconds": 1}
         return {
-            "database": Mistake("database", {"path": "no.db"}),
-            "table": NO_TABLE,
-            "rights": Mistake("there is no ", {"path": "shop.db/below.db"}, None, {}, test_tells=False),
-        }
-
-
-class InPostgres(InTable):
-    """A table of a schema of its own on a PostgreSQL."""
-
-    reading: ClassVar[dict[str, Cut]] = {
-        "connect": Cut(count=1),
-        "first page": Cut(rb"COPY \(SELECT", heard=True),
-        "middle": Cut(count=200_000, direction="down"),
-    }
-    writing: ClassVar[dict[str, Cut]] = {
-        "connect": Cut(count=1),
-        "middle": Cut(rb"COPY .*FROM STDIN", heard=True),
-        "commit": Cut(rb"COMMIT\0"),
-        "after commit": Cut(rb"COMMIT\0", heard=True),
-    }
-
-    @pytest.fixture(autouse=True)
-    def _server(self, postgres: postgres_parts.Server) -> Iterator[None]:
-        self.schemas = Schemas(postgres)
-        yield
-        snapshots.release_all()
-
-    def room(self, folder: Path) -> Room:
-        return self.schemas.room(folder)
-
-    def line(self) -> AbstractContextManager[Line]:
-        return Proxy(self.schemas.server.port)
-
-    def mistakes(self, tmp_path: Path) -> Mapping[str, Mistake]:
-        room = self.room(tmp_path)
-        schema, role = schema_of(room.path), f"r{schema_of(room.path)[:20]}"
-        with closing(self.schemas.connected(room.path)) as connection:
-            password = postgres_parts.PASSWORD.replace("'", "''")
-            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
-            connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
-        return {
-            "host": Mistake(NOWHERE, {"host": NOWHERE}),
-            "port": Mistake("refused", {"port": 1}, error=Unavailable),
-            "password": Mistake("password authentication failed", {"password": {"secret": WRONG}}),
-            "certificate": Mistake("SSL", {"tls": "require"}),
-            "database": Mistake('database "elsewhere" does not exist', {"database": "elsewhere"}),
-            "table": NO_TABLE,
-            "rights": Mistake(f"permission denied|{role}' may not", {"user": role}, test_tells=False),
-        }
-
-
-class InMysql(InTable):
-    """A table of a database of its own on a MariaDB."""
-
-    reading: ClassVar[dict[str, Cut]] = {
-        "connect": Cut(count=1),
-        "first page": Cut(rb"SELECT .*FROM .*edges", heard=True),
-        "middle": Cut(count=200_000, direction="down"),
-    }
-    writing: ClassVar[dict[str, Cut]] = {
-        "connect": Cut(count=1),
-        "middle": Cut(rb"LOAD DATA", heard=True),
-        "commit": Cut(rb"\x03COMMIT"),
-        "after commit": Cut(rb"\x03COMMIT", heard=True),
-    }
-
-    @pytest.fixture(autouse=True)
-    def _server(self, mariadb: mariadb_parts.Server) -> Iterator[None]:
-        self.databases = Databases(mariadb)
-        yield
-        mysql_snapshots.release_all()
-
-    def room(self, folder: Path) -> Room:
-        return self.databases.room(folder)
-
-    def line(self) -> AbstractContextManager[Line]:
-        return Proxy(self.databases.server.port)
-
-    def mistakes(self, tmp_path: Path) -> Mapping[str, Mistake]:
-        room = self.room(tmp_path)
-        database = database_of(room.path)
-        with closing(self.databases.connected(room.path)) as connection:
-            password = mariadb_parts.PASSWORD.replace("'", "''")
-            connection.query(f"CREATE USER r{database}@'%' IDENTIFIED BY '{password}'")
-            connection.query(f"CREATE TABLE {database}.seen (n int)")
-            connection.query(f"GRANT SELECT ON {database}.seen TO r{database}@'%'")
-        return {
-            "host": Mistake(NOWHERE, {"host": NOWHERE}),
-            "port": Mistake("refused", {"port": 1}, error=Unavailable),
-            "password": Mistake("Access denied", {"password": {"secret": WRONG}}),
-            "certificate": Mistake("certificate verify failed", {"tls": "verify-full"}),
-            "database": Mistake("Unknown database 'elsewhere'", {"database": "elsewhere"}),
-            "table": NO_TABLE,
-            "rights": Mistake("denied", {"user": f"r{database}"}, None, {}, check_tells=False, test_tells=False),
+            "host": Mistake(NOWHERE, {"servers": f"{NOWHERE}:9092", **quickly}, error=FlowError),
+            "port": Mistake("127.0.0.1:1", {"servers": "127.0.0.1:1", **quickly}, error=Unavailable),
+            "table": Mistake("none", {}, {"topic": "none"}, {"topic": "none"}, test_tells=False),
         }

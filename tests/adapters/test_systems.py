@@ -15,13 +15,13 @@ from tests.adapters.rigs import (
     MICROSECONDS,
     NO_TEXT,
     NO_TIME,
-    InDatabaseFile,
     InFile,
-    InMysql,
-    InPostgres,
+    InKafka,
+    OnS3,
     OverHttp,
     declared,
 )
+from tests.adapters.table_rigs import InDatabaseFile, InMysql, InPostgres
 
 
 class TestCsv(InFile):
@@ -49,8 +49,18 @@ class TestParquet(InFile):
         return None
 
 
+class TestS3(OnS3):
+    """Parquet on S3."""
+
+
 class TestHttp(OverHttp):
     too_large = "is longer than 32 MiB"
+    lacks = NO_TEXT
+    rejects = JSON
+
+
+class TestKafka(InKafka):
+    too_large = "the topic takes 16,000,000 at most"
     lacks = NO_TEXT
     rejects = JSON
 
