@@ -49,15 +49,19 @@ def _schema(columns: Mapping[str, str]) -> pa.Schema | None:
 def _sampled(connection: Connection, scope: Scope) -> Found:
     url = address(connection.address, connection.test_path, {})
 
+    def read(answer: Answer) -> Answer:
+        """Here, where what it says is cleaned of secrets."""
+        if answer.status >= 400:
+            fix = "set `test_path` to a path that answers with records, or `openapi` to the API's document"
+            raise Invalid(f"{said_of('GET', answer)}; {fix}")
+        return answer
+
     async def asked() -> Answer:
         request = Request("GET", url, {"Accept": "application/json"})
-        return await client(connection, scope).ask(request, lambda answer: answer)
+        return await client(connection, scope).ask(request, read)
 
     answer = loop.run(asked())
     name = f"GET /{connection.test_path.lstrip('/')}"
-    if answer.status >= 400:
-        fix = "set `test_path` to a path that answers with records, or `openapi` to the API's document"
-        raise Invalid(f"{said_of('GET', answer)}; {fix}")
     try:
         document = json.loads(answer.body)
     except ValueError:
