@@ -11,7 +11,6 @@ from pipelines.check import Checked
 from pipelines.flow import Flow
 from pipelines.nested import Nested
 from pipelines.node import Get
-from repository.catalogue import Catalogue
 from repository.project import Project
 
 
@@ -19,6 +18,8 @@ def seen(project: Project, flow: Flow, environment: str) -> Mapping[str, pa.Sche
     """Per get the columns that the last run saw; nothing where no get compares them."""
     if not compares(flow) or not project.home.exists():
         return {}
+    from repository.catalogue import Catalogue  # its library takes as long to load as a check
+
     catalogue = Catalogue(project.catalogue_url)
     try:
         return {name: _read(text) for name, text in catalogue.columns_seen(flow.name, environment).items()}
