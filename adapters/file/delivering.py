@@ -273,15 +273,6 @@ def is_done(store: Store, mark: Path) -> bool:
     return is_tidy and all(store.is_finished(step) for step in decided["steps"])
 
 
-def sweep(store: Store, mark: Path, left: Path) -> None:
-    """Removes what a publication left in a store that nobody will finish; where that is away, the next one does."""
-    try:
-        discard(store, notes_of(mark))
-    except Unavailable:
-        left.mkdir(parents=True, exist_ok=True)
-        notes_of(mark).replace(left / notes_of(mark).name)
-
-
 def tidy(store: Store, left: Path) -> None:
     """Removes from a store what earlier runs could not."""
     for notes in sorted(left.glob("*")):

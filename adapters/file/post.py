@@ -23,7 +23,7 @@ from adapters.file.publish_build import Builder
 from adapters.file.target import Target
 from adapters.file.writers import ARRIVED, Form, Staging, StagingWriter, plain_schema
 from adapters.file.writers_parquet import ParquetForm
-from pipelines.errors import Invalid, Unavailable
+from pipelines.errors import FlowError, Invalid, Unavailable
 from pipelines.node import Example, Part, Publication, Report, Schemas, Writer
 from pipelines.node import Post as PostKind
 from pipelines.scope import Scope
@@ -218,9 +218,17 @@ class Post(PostKind):
 
     def sweep(self, scope: Scope, token: str) -> None:
         """Removes what a run that died had brought to a store."""
-        store = place_of(self.connection, scope).store
-        if store is not None:
-            delivering.sweep(store, _mark(scope, token_name(token)), self._left(scope))
+        notes = delivering.notes_of(_mark(scope, token_name(token)))
+        if not notes.exists():
+            return
+        try:
+            store = place_of(self.connection, scope).store
+            assert store is not None, "only what goes to a store is noted"
+            delivering.discard(store, notes)
+        except FlowError:
+            # The store is away, or refuses: the next run that delivers there removes it.
+            self._left(scope).mkdir(parents=True, exist_ok=True)
+            notes.replace(self._left(scope) / notes.name)
 
     def _left(self, scope: Scope) -> Path:
         return scope.project / ".processflow" / "left" / str(self.connection)
