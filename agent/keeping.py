@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pipelines import stored
 from pipelines.fetch import Fetch
 from pipelines.job import Job
 from pipelines.plan import Plan
 from pipelines.stored import Change, Place, Recalls, Stores
-from repository.catalogue import Catalogue
 from repository.project import Project
+
+if TYPE_CHECKING:
+    from repository.catalogue import Catalogue
 
 
 def lay_down(job: Job, catalogue: Catalogue) -> None:
@@ -25,6 +28,8 @@ def recall(job: Job, project: Project) -> bool:
     """The same for a look at what a flow would do; whether it recalls anything."""
     if all(place.where == "run" for place in _recalled(job.plan)):
         return False
+    from repository.catalogue import Catalogue  # not wanted where flows are only checked
+
     project.prepare()
     catalogue = Catalogue(project.catalogue_url)
     try:
