@@ -95,6 +95,8 @@ def told(position: Any) -> str:
     parts = []
     if "files" in position:
         parts.append(f"{len(position['files']):,} files read")
+    for name, topic in position.get("topics", {}).items():
+        parts.append(f"{name} at " + " ".join(f"{number}:{offset}" for number, offset in topic["next"].items()))
     cursor = position.get("cursor", position)
     if "until" in cursor:
         parts.append(f"from {_value(cursor)} to {cursor['until']}, then {told(cursor['then'])}")

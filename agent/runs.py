@@ -30,6 +30,7 @@ from pipelines.lean import importing_beam
 from pipelines.node import Post
 from pipelines.reading import renew
 from pipelines.settle import all_facts, gather, release
+from pipelines.telling import tell
 from repository import lake
 from repository.catalogue import Catalogue
 from repository.project import Project
@@ -238,7 +239,7 @@ def finish(
     for station in job.plan.posts():
         if isinstance(station.spec.config, Post) and not is_done:
             station.spec.config.sweep(job.scope.inside(station.name), job.token(station.name))
-    if is_done and (told := list(notes(job, facts))):
+    if is_done and (told := [*notes(job, facts), *(tell(job, facts.positions) if about.moves_positions else ())]):
         done["notes"] = [*done.get("notes", ()), *told]
     project = Project(job.scope.project, job.tap_plan.root.parent)
     keys = remembered(project, job, facts) if is_done else []

@@ -19,11 +19,12 @@ from pipelines.errors import Invalid
 from pipelines.node import Chunk, Example, Json, Report, Schemas, SplitPlan, Want
 from pipelines.scope import Scope
 from pipelines.tables.relation import Names, as_list, suggestion
+from pipelines.telling import Told
 
 Offsets = dict[str, int]
 
 
-class Get(node.Get):
+class Get(node.Get, Told):
     """Reads the records of Kafka topics: what came since the last run, or between offsets or times.
 
     A run reads what is there when it begins, each partition in its order, several at once. Where it ended, by partition,
@@ -151,6 +152,12 @@ class Get(node.Get):
 
     def later(self, one: Json, other: Json) -> Json:
         return positions.later(one, other)
+
+    def tell(self, scope: Scope, position: Json) -> None:
+        if self.group is not None and "topics" in position:
+            from adapters.kafka.groups import committed
+
+            committed(self.group, position, scope.connection(self.connection, Connection), scope)
 
     def position_at(self, scope: Scope, first: str, last: str | None, then: Json) -> Json:
         for text in (first, last):
