@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.measure import machine
 
-FIGURES = ("csv_to_parquet", "jsonl_to_parquet", "small", "accounting", "memory", "wide", "postgres", "after")
+FIGURES = ("csv_to_parquet", "jsonl_to_parquet", "small", "accounting", "memory", "wide", "postgres", "kafka", "after")
 
 
 def main() -> None:

@@ -113,6 +113,48 @@ class Group:
     lost: Lost | None = None
 
 
+class Columns:
+    """Turns records of one schema, decoded as integers and bytes, into columns of another."""
+
+    def __init__(self, taken: Taken, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = taken.plain
+        here = {field.name for field in taken.raw} & set(schema.names)
+        self._raw = {field.name: field.type for field in taken.raw if field.name in here}
+        self._kinds = {field.name: field.type for field in taken.kind if field.name in here}
+        fields = [each for each in taken.plain["fields"] if each["name"] in here]
+        # Without a schema to read by, which is needed to leave out columns, it is decoded in half the time.
+        self.plain = None if len(fields) == len(taken.plain["fields"]) else taken.plain | {"fields": fields}
+        """The schema to read by, for just these columns; None: all are read."""
+
+    def __call__(self, rows: list[Any]) -> tuple[pa.RecordBatch, dict[int, str]]:
+        """The records that fit, and by row why others do not."""
+        bad: dict[int, str] = {}
+        columns: dict[str, pa.Array] = {}
+        for name, raw in self._raw.items():
+            values = [row[name] for row in rows]  # decoded one by one: there is no columnar decoder
+            kind, wanted = self._kinds[name], self._schema.field(name).type
+            array, unread = gathered(values, raw)
+            columns[name], unfit = fitted(array, wanted, partial(_converted, kind=kind, wanted=wanted))
+            for row in [*unread, *unfit]:  # rejects only
+                bad.setdefault(row, f"column {name!r}: {_shown(values[row])} is no {duckdb_name(wanted)}")
+        arrays = [columns.get(field.name, pa.nulls(len(rows), field.type)) for field in self._schema]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema) if arrays else _counted(len(rows))
+        sound = np.ones(len(rows), bool)
+        sound[list(bad)] = False
+        return batch.filter(pa.array(sound)) if bad else batch, bad
+
+    def record(self, data: bytes) -> Any:
+        """One record that stands alone. Raises whatever the decoder runs into."""
+        import fastavro
+
+        source = io.BytesIO(data)
+        found = fastavro.schemaless_reader(source, self._writer, self.plain)
+        if rest := len(data) - source.tell():
+            raise ValueError(f"has {rest} bytes more than its record")
+        return found
+
+
 class Decoder:
     """Turns blocks into records of a schema."""
 
@@ -120,12 +162,8 @@ class Decoder:
         self._name = name
         self._schema = schema
         self._writer = taken.plain
-        here = {field.name for field in taken.raw} & set(schema.names)
-        self._raw = {field.name: field.type for field in taken.raw if field.name in here}
-        self._kinds = {field.name: field.type for field in taken.kind if field.name in here}
-        wanted = [each for each in taken.plain["fields"] if each["name"] in here]
-        # Without a schema to read by, which is needed to leave out columns, it is decoded in half the time.
-        self._reader = None if len(wanted) == len(taken.plain["fields"]) else taken.plain | {"fields": wanted}
+        self._columns = Columns(taken, schema)
+        self._reader = self._columns.plain
         self._rows = want.batch_rows if want.rows is None else max(1, min(want.rows, want.batch_rows))
         self._passed = first
 
@@ -166,22 +204,10 @@ class Decoder:
 
     def _piece(self, rows: list[Any]) -> Piece:
         """Records of the schema; those with a value that is none of its type are set aside."""
-        bad: dict[int, str] = {}
-        columns: dict[str, pa.Array] = {}
-        for name, raw in self._raw.items():
-            values = [row[name] for row in rows]  # decoded one by one: there is no columnar decoder
-            kind, wanted = self._kinds[name], self._schema.field(name).type
-            array, unread = gathered(values, raw)
-            columns[name], unfit = fitted(array, wanted, partial(_converted, kind=kind, wanted=wanted))
-            for row in [*unread, *unfit]:  # rejects only
-                bad.setdefault(row, f"column {name!r}: {_shown(values[row])} is no {duckdb_name(wanted)}")
-        arrays = [columns.get(field.name, pa.nulls(len(rows), field.type)) for field in self._schema]
-        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema) if arrays else _counted(len(rows))
+        batch, bad = self._columns(rows)
         faults = [self._fault(row, repr(rows[row]), "type", bad[row]) for row in sorted(bad)]
-        sound = np.ones(len(rows), bool)
-        sound[list(bad)] = False
         self._passed += len(rows)
-        return Piece(batch.filter(pa.array(sound)) if bad else batch, faults)
+        return Piece(batch, faults)
 
     def _fault(self, row: int, text: str, code: str, why: str) -> Fault:
         return Fault(row, text[: 64 << 10], code, f"{self._name} record {self._passed + row + 1}: {why}")

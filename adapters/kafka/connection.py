@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -58,6 +59,30 @@ class Security(Model):
         return self
 
 
+class Registry(Model):
+    """A schema registry that speaks Confluent's REST API: where the Avro schemas of topics are kept."""
+
+    url: str = Field(examples=["https://registry.example.org:8081"])
+    """The registry's address."""
+    user: str | None = None
+    """Who asks."""
+    password: Secret | None = None
+    """The password, by the name of a secret."""
+    ca: str | None = None
+    """A file of the authorities that its certificate is checked against, from the project folder."""
+
+    @model_validator(mode="after")
+    def _is_an_address(self) -> Self:
+        place = urlsplit(self.url)
+        if place.scheme not in ("http", "https") or not place.hostname:
+            raise ValueError(f"`url` is no address of a server: {self.url!r:.80}; write one such as https://host:8081")
+        if place.password is not None or place.username is not None:
+            raise ValueError("`url` holds a user or password; name them in `user` and `password` instead")
+        if (self.user is None) != (self.password is None):
+            raise ValueError("`user` and `password` belong together: give both or neither")
+        return self
+
+
 class Connection(environment.Connection):
     """A Kafka cluster: where it is, and who asks."""
 
@@ -69,6 +94,8 @@ class Connection(environment.Connection):
     """Some of the brokers, as `host:port`; they tell of the others."""
     security: Security = Security()
     """How the brokers know who asks, and how the line is encrypted; without it, neither."""
+    registry: Registry | None = None
+    """Where the Avro schemas of topics are kept."""
     timeout_seconds: float = Field(default=30.0, gt=0, le=600)
     """So long brokers may leave a request unanswered, or nothing may be read or written, until they count as away."""
 

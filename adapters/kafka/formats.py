@@ -19,7 +19,7 @@ from pipelines.tables.relation import as_list, suggestion
 if TYPE_CHECKING:
     from adapters.kafka.get import Get
 
-Format = Literal["json", "text", "bytes"]
+Format = Literal["json", "avro", "text", "bytes"]
 VALUE = "value"
 PLAIN = {"text": pa.string(), "bytes": pa.binary()}
 
@@ -37,6 +37,10 @@ def value_schema(get: Get, connection: Connection, scope: Scope) -> pa.Schema | 
     Raises:
         Invalid: there is no such topic, or a declared type is none.
     """
+    if get.format == "avro":
+        from adapters.kafka import avro
+
+        return avro.columns(get, connection, scope)
     if get.format in PLAIN:
         return pa.schema([pa.field(VALUE, PLAIN[get.format])])
     from adapters.kafka.sampling import sampled
@@ -74,8 +78,12 @@ def check_columns(get: Get, value: pa.Schema, report: Report) -> None:
             report(("columns",), f"there is no column {name!r}", suggestion(name, value.names))
 
 
-def decoder(get: Get, schema: pa.Schema, sandbox: Sandbox) -> Decoder:
+def decoder(get: Get, schema: pa.Schema, scope: Scope, sandbox: Sandbox) -> Decoder:
     """What turns values into the columns of `schema`."""
+    if get.format == "avro":
+        from adapters.kafka import avro
+
+        return avro.Decoder(get, schema, scope.connection(get.connection, Connection), scope)
     return Plain(schema, get.format) if get.format in PLAIN else Json(schema, sandbox)
 
 

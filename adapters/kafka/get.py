@@ -40,7 +40,7 @@ class Get(node.Get, Told):
     topic: Names = Field(examples=["orders", ["orders-de", "orders-fr"]])
     """The topic to read, or several of the same columns."""
     format: Format = "json"
-    """What a message's value is: an object of JSON, or as it is, as one column `value`: `text` in UTF-8 or `bytes`."""
+    """What a message's value is: an object of JSON, Avro, or as it is, as one column `value`: `text` in UTF-8 or `bytes`."""
     columns: Names | dict[str, str] | None = Field(default=None, examples=[["id", "total"], {"total": "DECIMAL(18,2)"}])
     """Which columns to read: names, or names to DuckDB types. Without types they are inferred from the first and last
     messages of each partition."""
@@ -70,6 +70,9 @@ class Get(node.Get, Told):
     group: str | None = Field(default=None, examples=["erp-feed"])
     """A consumer group that is told, after each run that ends well, where reading goes on, so that others see the lag. It
     is never read from."""
+    schema_file: str | None = Field(default=None, examples=["schemas/order.avsc"])
+    """Avro: a file with the schema, from the project folder, that all messages were written with. Without it the
+    connection's `registry` tells the schema of each."""
 
     examples: ClassVar[tuple[Example, ...]] = (
         Example(
@@ -104,6 +107,8 @@ class Get(node.Get, Told):
                     raise ValueError(
                         f"`{name}` gives by partition an offset, such as {{'0': 1500}}, not {number!r}: {offset}"
                     )
+        if self.schema_file is not None and self.format != "avro":
+            raise ValueError("`schema_file` is for `format: avro`")
         return self
 
     @property

@@ -60,6 +60,11 @@ class Packer:
         self._key = as_list(post.key)
         self._limit_bytes = limit_bytes
         self._needs_key = needs_key
+        self._encoder = None
+        if post.format == "avro" and post.mode != "delete":
+            from adapters.kafka import avro
+
+            self._encoder = avro.Encoder(post, schema, scope)
         self._named = []
         if isinstance(post.headers, dict):
             self._named = [name for name in dict.fromkeys(places(post.headers)) if name in schema.names]
@@ -97,6 +102,8 @@ class Packer:
         """Each record's value."""
         if self._post.mode == "delete":
             return [None] * batch.num_rows
+        if self._encoder is not None:
+            return self._encoder(batch, bad)
         if self._post.format != "json":
             return _bytes(plain(batch.column(self._sent[0])))
         for row, words in without_json(batch, self._sent):

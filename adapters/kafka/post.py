@@ -49,7 +49,7 @@ class Post(node.Post):
     topic: str
     """The topic to write."""
     format: Format = "json"
-    """How a record is written: an object of JSON, or one column as it is: `text` or `bytes`."""
+    """How a record is written: an object of JSON, Avro, or one column as it is: `text` or `bytes`."""
     mode: Literal["append", "upsert", "delete"] = "append"
     """`append` and `upsert` send the record, `upsert` only with its `key`: a compacted topic keeps the last of each;
     `delete` sends the key without a value, by which a compacted topic forgets it."""
@@ -80,6 +80,9 @@ class Post(node.Post):
     transaction_seconds: int = Field(default=900, ge=1)
     """So long a transaction may take: after that the brokers undo it. They allow 900 seconds at most unless their
     `transaction.max.timeout.ms` says otherwise."""
+    schema_file: str | None = Field(default=None, examples=["schemas/order.avsc"])
+    """Avro: a file with the schema, from the project folder, to write with. Without it the schema follows from the
+    columns. Where the connection has a `registry`, the schema is kept there as `TOPIC-value`."""
 
     examples: ClassVar[tuple[Example, ...]] = (
         Example(
@@ -108,6 +111,8 @@ class Post(node.Post):
             raise ValueError(f"mode {self.mode!r} needs `key`: the columns that identify a record")
         if self.transaction_id is not None and not self.transaction:
             raise ValueError("`transaction_id` names transactions, and `transaction` is off")
+        if self.schema_file is not None and self.format != "avro":
+            raise ValueError("`schema_file` is for `format: avro`")
         return self
 
     def target(self, scope: Scope) -> str:
@@ -154,7 +159,12 @@ class Post(node.Post):
         for name in places(self.headers) if isinstance(self.headers, dict) else ():
             if name not in there:
                 report(("headers",), f"{{{name}}} is no column, parameter or variable", suggestion(name, there))
-        for place, name, why in self._misfits(schema):
+        found = self._misfits(schema)
+        if self.format == "avro" and self.mode != "delete":
+            from adapters.kafka import avro
+
+            found = [*found, *avro.misfits(self, schema, scope)]
+        for place, name, why in found:
             report((place,), f"column {name!r}: {why}", "cast it with a map")
         sent = self.sent_columns(schema)
         if self.format in ("text", "bytes") and self.mode != "delete" and len(sent) != 1:

@@ -32,7 +32,7 @@ BATCH_BYTES = 24 << 20
 """About so many bytes of values make a batch, once it is known how large they are."""
 WAIT_SECONDS = 0.1
 AHEAD = {
-    "queued.max.messages.kbytes": 32 << 10,
+    "queued.max.messages.kbytes": 64 << 10,
     "max.partition.fetch.bytes": 8 << 20,
     # at its default a client that was slow for a moment waits a second before it fetches again
     "fetch.queue.backoff.ms": 10,
@@ -148,7 +148,7 @@ def chunks(get: Get, split: Json, schema: pa.Schema, scope: Scope, want: Want) -
     ):
         names = taken(get)
         value = pa.schema([field for field in schema if field.name not in names])
-        maker = Maker(get, schema, decoder(get, value, sandbox))
+        maker = Maker(get, schema, decoder(get, value, scope, sandbox))
         partition = Partition(line, faults, split, connection)
         given = 0
         for messages in partition.batches(most_rows):
@@ -252,7 +252,7 @@ def parsed(get: Get, texts: Sequence[str], schema: pa.Schema, scope: Scope) -> I
     if not texts:
         return
     with borrowed(scope) as sandbox:
-        decode = decoder(get, schema, sandbox)
+        decode = decoder(get, schema, scope, sandbox)
         batch, bad = decode(pa.array([text.encode() for text in texts], pa.binary()))
     rows = sorted(bad)
     places = np.delete(np.arange(len(texts)), rows)

@@ -64,7 +64,12 @@ def tested(connection: Connection, scope: Scope) -> str:
     count = len(names(admin))
     tls = ", encrypted" if connection.security.tls else ""
     some, topics = "broker" if brokers == 1 else "brokers", "topic" if count == 1 else "topics"
-    return f"Kafka at {connection.address}{tls}, {brokers} {some} with {count} {topics}"
+    note = ""
+    if connection.registry is not None:
+        from adapters.kafka.registry import Schemas
+
+        note = f"; schema registry with {len(Schemas(connection, scope).subjects())} subjects"
+    return f"Kafka at {connection.address}{tls}, {brokers} {some} with {count} {topics}{note}"
 
 
 def described(admin: Admin, wanted: Sequence[str]) -> list[Topic]:
