@@ -63,7 +63,9 @@ def settings(broker: Broker, **also: Any) -> dict[str, Any]:
 def made(broker: Broker, partitions: int = 1, name: str | None = None, **config: str) -> str:
     """A new topic's name."""
     name = name or f"t-{uuid.uuid4().hex[:12]}"
-    topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): value for key, value in config.items()})
+    # a broker deletes what is older than a week by its own time, whenever it was sent
+    settings = {"retention.ms": "-1", **{key.replace("_", "."): value for key, value in config.items()}}
+    topic = NewTopic(name, partitions, 1, config=settings)
     admin = AdminClient(broker.client())  # what is asked ends with it
     admin.create_topics([topic], operation_timeout=WAIT_SECONDS)[name].result()
     until = time.monotonic() + WAIT_SECONDS
