@@ -246,7 +246,7 @@ class Line:
                     break
                 client, sftp = self._idle.pop()
             transport = client.get_transport()
-            if transport is not None and transport.is_active():
+            if transport is not None and transport.is_active() and _answers(sftp):
                 return client, sftp
             client.close()
         return _connected(self.settings, shown)
@@ -257,6 +257,17 @@ class Line:
             for client, _ in self._idle:
                 client.close()
             self._idle.clear()
+
+
+def _answers(sftp: SFTPClient) -> bool:
+    """Whether the server is still there: a line that broke while nobody used it shows that only when it is used."""
+    import paramiko
+
+    try:
+        sftp.normalize(".")
+    except (OSError, EOFError, paramiko.SSHException):
+        return False
+    return True
 
 
 @lru_cache(maxsize=64)
