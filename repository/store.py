@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from repository.schema import HEAD
 
 BUSY_SECONDS = 30
 """How long a process waits for another's transaction. Each takes milliseconds."""
+LOG_AHEAD = "PRAGMA journal_mode = WAL"
+"""Stays with the file: the first process that opens it switches it over."""
 
 
 class Store:
@@ -89,8 +92,15 @@ class Store:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: `_begin_sqlite` does
-    for pragma in (f"busy_timeout = {BUSY_SECONDS * 1000}", "journal_mode = WAL", "foreign_keys = ON"):
+    for pragma in (f"busy_timeout = {BUSY_SECONDS * 1000}", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+    try:
+        connection.execute(LOG_AHEAD)
+    except sqlite3.OperationalError:  # of processes that meet in a new file, SQLite lets none wait for another here
+        from tenacity import Retrying, stop_after_delay, wait_random
+
+        again = Retrying(stop=stop_after_delay(BUSY_SECONDS), wait=wait_random(0.005, 0.05), reraise=True)
+        again(connection.execute, LOG_AHEAD)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

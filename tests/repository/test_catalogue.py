@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -221,6 +224,21 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(Unavailable, match=r"catalogue sqlite:///.*: file is not a database"):
         Catalogue(f"sqlite:///{broken}")
+
+
+def test_a_new_file_that_another_process_is_about_to_write_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE other (a)")
+        other.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+        ending.start()
+
+        Catalogue(f"sqlite:///{path}").close()
+
+        ending.join()
+    with closing(sqlite3.connect(path)) as again:
+        assert again.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_many_processes_open_and_write_at_once(url: str, repository_root: Path) -> None:
